@@ -1,0 +1,173 @@
+"""The contract: every message that crosses Kafka, as one struct each.
+
+Rules of evolution: unknown fields are ignored, a new field has a default, a breaking change is a
+new topic (`.v2`). Public messages are JSON; internal ones are MessagePack. Times in what we write
+are integers, milliseconds since 1970-01-01 UTC; in what we read they may also be RFC 3339 text.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+ID_LENGTH_MAX = 256
+TEXT_LENGTH_MAX = 4096
+LIST_SIZE_MAX = 1000
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Price = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Timestamp = int | Annotated[str, msgspec.Meta(min_length=10, max_length=64)]
+
+EventType = Literal[
+    "view", "click", "cart", "purchase", "return", "like", "dislike", "rating", "impression"
+]
+EVENT_TYPES: tuple[str, ...] = (
+    "view", "click", "cart", "purchase", "return", "like", "dislike", "rating", "impression",
+)  # fmt: skip
+
+
+class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Base of every message: keyword-only, and what equals its default is not written."""
+
+
+class BehaviourEvent(Message):
+    """What a user did with an item. Topic `behaviour`, key: user_id.
+
+    With an `event_id` an event that arrives twice counts once; without one its topic, partition
+    and offset are its id. `value` is a rating (type `rating`) or a quantity.
+    """
+
+    user_id: Id
+    item_id: Id
+    type: EventType
+    timestamp: Timestamp
+    event_id: Id | None = None
+    value: Amount | None = None
+    session_id: Id | None = None
+    context: dict[str, str | float | bool | None] | None = None
+
+
+class Product(Message):
+    """One product of the catalogue. Topic `catalogue`, key: item_id; a tombstone removes it."""
+
+    item_id: Id
+    title: Text = ""
+    category: Text | None = None
+    price: Price | None = None
+    brand: Text | None = None
+    available: bool = True
+    tags: Annotated[list[Text], msgspec.Meta(max_length=100)] = []
+    url: Text | None = None
+    image: Text | None = None
+
+
+class CandidateFilter(Message):
+    """Which items may be in the list: all conditions that are given must hold."""
+
+    categories: Annotated[list[Text], msgspec.Meta(max_length=100)] | None = None
+    price_min: Price | None = None
+    price_max: Price | None = None
+    items: Annotated[list[Id], msgspec.Meta(max_length=LIST_SIZE_MAX)] | None = None
+    exclude: Annotated[list[Id], msgspec.Meta(max_length=LIST_SIZE_MAX)] | None = None
+
+
+class RecommendationRequest(Message):
+    """Ask for a list now. Topic `requests`, key: user_id.
+
+    With `context_items` the list is "similar to these": they lead the candidates, and the user's
+    own history ranks them. The answer carries `request_id`.
+    """
+
+    user_id: Id
+    request_id: Id
+    k: Annotated[int, msgspec.Meta(ge=1, le=LIST_SIZE_MAX)] = 10
+    timestamp: Timestamp | None = None
+    filter: CandidateFilter | None = None
+    context_items: Annotated[list[Id], msgspec.Meta(max_length=100)] = []
+
+
+class Trigger(Message):
+    """The record that a list answers: its kind and where it lies."""
+
+    kind: Literal["event", "request", "upload"]
+    topic: str
+    partition: int
+    offset: int
+
+
+class RankedItem(Message):
+    """One line of a list. `sources` found it; `reason` says in words what carried it."""
+
+    item_id: str
+    score: float
+    rank: int
+    sources: list[str]
+    reason: str
+
+
+class RankedList(Message):
+    """A ranked product list. Topic `recommendations`, key: user_id. Read it `read_committed`.
+
+    `list_id` follows from the trigger's position and the model version, so that a reader who
+    sees one twice knows it. `event_time` is the trigger's own time, `produced_time` ours.
+    """
+
+    list_id: str
+    user_id: str
+    trigger: Trigger
+    items: list[RankedItem]
+    model_version: str
+    variant: str
+    event_time: int
+    produced_time: int
+    request_id: str | None = None
+    upload_id: str | None = None
+
+
+class ClassProbability(Message):
+    """One category of a photo, with its calibrated probability."""
+
+    category: str
+    probability: float
+
+
+class ImageEmbedding(Message):
+    """What the image role read in an upload. Topic `image-embeddings`, key: user_id; MessagePack.
+
+    `vector` is little-endian float32; vectors of two encoders never meet, so its name is here.
+    """
+
+    user_id: Id
+    upload_id: Id
+    timestamp: int
+    encoder: str
+    vector: bytes
+    classes: list[ClassProbability] = []
+    k: int = 10
+
+
+class ItemEmbedding(Message):
+    """A product's picture as a vector. Topic `item-embeddings`, key: item_id; MessagePack."""
+
+    item_id: Id
+    encoder: str
+    vector: bytes
+    classes: list[ClassProbability] = []
+
+
+# Header names: part of the contract. Values are UTF-8 text, numbers in decimal.
+HEADER_CONTENT_TYPE = "content-type"
+HEADER_TRACEPARENT = "traceparent"
+HEADER_CLOUDEVENT_ID = "ce_id"  # serves as event_id where the body has none
+HEADER_UPLOAD_ID = "recsys-upload-id"
+HEADER_TIMESTAMP = "recsys-timestamp"
+HEADER_K = "recsys-k"
+HEADER_ORIGIN = "recsys-origin"  # "topic/partition/offset" of a record passed on to its own lane
+HEADER_DLQ_TOPIC = "recsys-dlq-topic"
+HEADER_DLQ_PARTITION = "recsys-dlq-partition"
+HEADER_DLQ_OFFSET = "recsys-dlq-offset"
+HEADER_DLQ_TIMESTAMP = "recsys-dlq-timestamp"
+HEADER_DLQ_REASON = "recsys-dlq-reason"  # one word, e.g. "not-json", "field", "key"
+HEADER_DLQ_FIELD = "recsys-dlq-field"
+HEADER_DLQ_MESSAGE = "recsys-dlq-message"

@@ -1,0 +1,103 @@
+"""The topics: name, key, struct and limits of each, in one registry."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from streams import events
+
+Keyed = Literal["user", "item"]
+IMAGE_BYTES_MAX = 8 * 1024 * 1024
+MESSAGE_BYTES_MAX = 1024 * 1024
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of the contract. `suffix` is its name without the prefix.
+
+    Topics keyed by user share one partition count (lane p is partition p of all of them); topics
+    keyed by item have one of their own.
+    """
+
+    suffix: str
+    keyed: Keyed
+    struct: type[events.Message] | None
+    encoding: Literal["json", "msgpack", "image", "binary"]
+    cleanup: Literal["delete", "compact"]
+    about: str
+    public: bool = True
+    dead_letters: bool = False
+    retention_ms: int | None = None
+    message_bytes_max: int = MESSAGE_BYTES_MAX
+
+    def name(self, prefix: str = "recsys") -> str:
+        """Full name under a prefix.
+
+        >>> BEHAVIOUR.name("shop")
+        'shop.behaviour.v1'
+        """
+        return f"{prefix}.{self.suffix}"
+
+
+def dead_letter_name(topic_name: str) -> str:
+    """Name of the topic that takes what could not be read of another.
+
+    >>> dead_letter_name("recsys.behaviour.v1")
+    'recsys.behaviour.v1.dlq'
+    """
+    return f"{topic_name}.dlq"
+
+
+BEHAVIOUR = Topic(
+    "behaviour.v1", "user", events.BehaviourEvent, "json", "delete",
+    "what users do", dead_letters=True, retention_ms=30 * DAY_MS,
+)  # fmt: skip
+REQUESTS = Topic(
+    "requests.v1", "user", events.RecommendationRequest, "json", "delete",
+    "ask for a list now", dead_letters=True, retention_ms=DAY_MS,
+)  # fmt: skip
+IMAGE_UPLOADS = Topic(
+    "image-uploads.v1", "user", None, "image", "delete",
+    "photos users upload: the value is the file's bytes", dead_letters=True,
+    retention_ms=7 * DAY_MS, message_bytes_max=IMAGE_BYTES_MAX,
+)  # fmt: skip
+CATALOGUE = Topic(
+    "catalogue.v1", "item", events.Product, "json", "compact",
+    "the products; a tombstone removes one", dead_letters=True,
+)  # fmt: skip
+PRODUCT_IMAGES = Topic(
+    "product-images.v1", "item", None, "image", "compact",
+    "the products' pictures: the value is the file's bytes", dead_letters=True,
+    message_bytes_max=IMAGE_BYTES_MAX,
+)  # fmt: skip
+RECOMMENDATIONS = Topic(
+    "recommendations.v1", "user", events.RankedList, "json", "delete",
+    "ranked lists", retention_ms=7 * DAY_MS,
+)  # fmt: skip
+USER_STATE = Topic(
+    "user-state.v1", "user", None, "binary", "compact", "what is known of each user", public=False
+)
+ITEM_UPDATES = Topic(
+    "item-updates.v1", "item", None, "binary", "delete",
+    "what lanes learned of items, packed by chunk", public=False, retention_ms=7 * DAY_MS,
+)  # fmt: skip
+ITEM_STATE = Topic(
+    "item-state.v1", "item", None, "binary", "compact", "what is known of each item", public=False
+)
+ITEM_FACTORS = Topic(
+    "item-factors.v1", "item", None, "binary", "compact",
+    "factors of the newest refit, and the record that announces it", public=False,
+)  # fmt: skip
+IMAGE_EMBEDDINGS = Topic(
+    "image-embeddings.v1", "user", events.ImageEmbedding, "msgpack", "delete",
+    "uploads as vectors", public=False, dead_letters=True, retention_ms=7 * DAY_MS,
+)  # fmt: skip
+ITEM_EMBEDDINGS = Topic(
+    "item-embeddings.v1", "item", events.ItemEmbedding, "msgpack", "compact",
+    "product pictures as vectors", public=False,
+)  # fmt: skip
+
+TOPICS: tuple[Topic, ...] = (
+    BEHAVIOUR, REQUESTS, IMAGE_UPLOADS, CATALOGUE, PRODUCT_IMAGES, RECOMMENDATIONS,
+    USER_STATE, ITEM_UPDATES, ITEM_STATE, ITEM_FACTORS, IMAGE_EMBEDDINGS, ITEM_EMBEDDINGS,
+)  # fmt: skip
