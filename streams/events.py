@@ -2,9 +2,11 @@
 
 Rules of evolution: unknown fields are ignored, a new field has a default, a breaking change is a
 new topic (`.v2`). Public messages are JSON; internal ones are MessagePack. Times in what we write
-are integers, milliseconds since 1970-01-01 UTC; in what we read they may also be RFC 3339 text.
+are integers, milliseconds since 1970-01-01 UTC; in what we read they may also be RFC 3339 text with
+an offset. What `streams.codec` hands over has them as integers only.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,12 +14,25 @@ import msgspec
 ID_LENGTH_MAX = 256
 TEXT_LENGTH_MAX = 4096
 LIST_SIZE_MAX = 1000
+TIMESTAMP_MS_MIN = 315_532_800_000  # 1980-01-01: what lies before is seconds taken for milliseconds
+TIMESTAMP_MS_MAX = 4_102_444_800_000  # 2100-01-01
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=ID_LENGTH_MAX,
+        # Told here, checked in the codec: msgspec would run the pattern on every id.
+        extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"},
+    ),
+]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-Timestamp = int | Annotated[str, msgspec.Meta(min_length=10, max_length=64)]
+Vector = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4 * 16384)]
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=TIMESTAMP_MS_MIN, le=TIMESTAMP_MS_MAX)]
+Timestamp = Milliseconds | Annotated[datetime, msgspec.Meta(tz=True)]
 
 EventType = Literal[
     "view", "click", "cart", "purchase", "return", "like", "dislike", "rating", "impression"
@@ -25,6 +40,21 @@ EventType = Literal[
 EVENT_TYPES: tuple[str, ...] = (
     "view", "click", "cart", "purchase", "return", "like", "dislike", "rating", "impression",
 )  # fmt: skip
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def time_ms(timestamp: int | datetime) -> int:
+    """Milliseconds since 1970-01-01 UTC; what is finer is cut off.
+
+    >>> time_ms(datetime.fromisoformat("2010-12-01T08:26:00Z"))
+    1291191960000
+    """
+    if isinstance(timestamp, datetime):
+        return (timestamp - _EPOCH) // _MILLISECOND
+    return timestamp
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -128,8 +158,8 @@ class RankedList(Message):
 class ClassProbability(Message):
     """One category of a photo, with its calibrated probability."""
 
-    category: str
-    probability: float
+    category: Text
+    probability: Probability
 
 
 class ImageEmbedding(Message):
@@ -140,20 +170,20 @@ class ImageEmbedding(Message):
 
     user_id: Id
     upload_id: Id
-    timestamp: int
-    encoder: str
-    vector: bytes
-    classes: list[ClassProbability] = []
-    k: int = 10
+    timestamp: Milliseconds
+    encoder: Id
+    vector: Vector
+    classes: Annotated[list[ClassProbability], msgspec.Meta(max_length=1000)] = []
+    k: Annotated[int, msgspec.Meta(ge=1, le=LIST_SIZE_MAX)] = 10
 
 
 class ItemEmbedding(Message):
     """A product's picture as a vector. Topic `item-embeddings`, key: item_id; MessagePack."""
 
     item_id: Id
-    encoder: str
-    vector: bytes
-    classes: list[ClassProbability] = []
+    encoder: Id
+    vector: Vector
+    classes: Annotated[list[ClassProbability], msgspec.Meta(max_length=1000)] = []
 
 
 # Header names: part of the contract. Values are UTF-8 text, numbers in decimal.
@@ -168,6 +198,6 @@ HEADER_DLQ_TOPIC = "recsys-dlq-topic"
 HEADER_DLQ_PARTITION = "recsys-dlq-partition"
 HEADER_DLQ_OFFSET = "recsys-dlq-offset"
 HEADER_DLQ_TIMESTAMP = "recsys-dlq-timestamp"
-HEADER_DLQ_REASON = "recsys-dlq-reason"  # one word, e.g. "not-json", "field", "key"
+HEADER_DLQ_REASON = "recsys-dlq-reason"  # one of streams.codec.REASONS
 HEADER_DLQ_FIELD = "recsys-dlq-field"
 HEADER_DLQ_MESSAGE = "recsys-dlq-message"

@@ -6,8 +6,10 @@ from typing import Literal
 from streams import events
 
 Keyed = Literal["user", "item"]
-IMAGE_BYTES_MAX = 8 * 1024 * 1024
-MESSAGE_BYTES_MAX = 1024 * 1024
+KIB = 1024
+IMAGE_BYTES_MAX = 8 * KIB * KIB
+MESSAGE_BYTES_MAX = KIB * KIB
+HEADERS_BYTES_MAX = 64 * KIB  # room for key and headers beside the body
 DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -16,7 +18,8 @@ class Topic:
     """One topic of the contract. `suffix` is its name without the prefix.
 
     Topics keyed by user share one partition count (lane p is partition p of all of them); topics
-    keyed by item have one of their own.
+    keyed by item have one of their own. `body_bytes_max` is what we read, `message_bytes_max` what
+    the broker takes: the difference is what can arrive and become a dead letter.
     """
 
     suffix: str
@@ -29,6 +32,7 @@ class Topic:
     dead_letters: bool = False
     retention_ms: int | None = None
     message_bytes_max: int = MESSAGE_BYTES_MAX
+    body_bytes_max: int = MESSAGE_BYTES_MAX - HEADERS_BYTES_MAX
 
     def name(self, prefix: str = "recsys") -> str:
         """Full name under a prefix.
@@ -50,7 +54,7 @@ def dead_letter_name(topic_name: str) -> str:
 
 BEHAVIOUR = Topic(
     "behaviour.v1", "user", events.BehaviourEvent, "json", "delete",
-    "what users do", dead_letters=True, retention_ms=30 * DAY_MS,
+    "what users do", dead_letters=True, retention_ms=30 * DAY_MS, body_bytes_max=64 * KIB,
 )  # fmt: skip
 REQUESTS = Topic(
     "requests.v1", "user", events.RecommendationRequest, "json", "delete",
@@ -59,7 +63,8 @@ REQUESTS = Topic(
 IMAGE_UPLOADS = Topic(
     "image-uploads.v1", "user", None, "image", "delete",
     "photos users upload: the value is the file's bytes", dead_letters=True,
-    retention_ms=7 * DAY_MS, message_bytes_max=IMAGE_BYTES_MAX,
+    retention_ms=7 * DAY_MS, message_bytes_max=IMAGE_BYTES_MAX + HEADERS_BYTES_MAX,
+    body_bytes_max=IMAGE_BYTES_MAX,
 )  # fmt: skip
 CATALOGUE = Topic(
     "catalogue.v1", "item", events.Product, "json", "compact",
@@ -68,7 +73,8 @@ CATALOGUE = Topic(
 PRODUCT_IMAGES = Topic(
     "product-images.v1", "item", None, "image", "compact",
     "the products' pictures: the value is the file's bytes", dead_letters=True,
-    message_bytes_max=IMAGE_BYTES_MAX,
+    message_bytes_max=IMAGE_BYTES_MAX + HEADERS_BYTES_MAX,
+    body_bytes_max=IMAGE_BYTES_MAX,
 )  # fmt: skip
 RECOMMENDATIONS = Topic(
     "recommendations.v1", "user", events.RankedList, "json", "delete",
