@@ -1,0 +1,56 @@
+"""A chunk: consecutive records of one partition, as one fetch brought them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aiokafka.structs import ConsumerRecord
+
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
+
+
+class Position(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """What is to be written: a `None` value is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = NO_HEADERS
+
+
+def _nobody() -> None:
+    """Nobody waits for this chunk."""
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Records `start <= offset < end` of one partition, in the order of the log.
+
+    `start` is where the fetch before it ended, so a reader can tell a gap from offsets that
+    compaction or transaction markers took: `start <= position` means nothing was skipped.
+    """
+
+    source: Position
+    start: int
+    records: list[ConsumerRecord]
+    release: Callable[[], None] = field(default=_nobody, repr=False)
+
+    @property
+    def end(self) -> int:
+        """Offset after the last record: what may be committed once all of it took effect."""
+        return int(self.records[-1].offset) + 1
+
+    def since(self, offset: int) -> "Chunk":
+        """The part at or after `offset`; what came before has taken effect already."""
+        if self.start >= offset:
+            return self
+        return Chunk(
+            self.source, offset, [r for r in self.records if r.offset >= offset], self.release
+        )

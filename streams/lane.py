@@ -1,0 +1,418 @@
+"""A lane: partition p of a role's topics, with one owner, one state and one producer.
+
+The order on opening is the guarantee: take the transactional id over (that fences the owner before
+and ends its open transaction), then restore the state to the end of its log, then read the
+committed offsets, then start. Each round after that is one transaction.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from streams import state_log
+from streams.chunk import Chunk, Position, Record
+from streams.connection import Connection
+from streams.transaction import LaneProducer, TransactionUncertainError
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+
+
+class State(Protocol):
+    """What a lane needs of a state. Changes between `begin` and `commit` can be taken back."""
+
+    def begin(self) -> None:
+        """Start a round."""
+
+    def commit(self) -> None:
+        """Keep the round's changes."""
+
+    def rollback(self) -> None:
+        """Take the round's changes back, byte for byte."""
+
+    def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
+        """The round's changed rows, as they go to the log."""
+
+    def load_record(self, key: bytes, value: bytes | None) -> None:
+        """Take one row from the log; `None` removes it."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy that later rounds do not touch."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Become that copy."""
+
+
+S = TypeVar("S", bound=State)
+
+
+class Snapshots(Protocol):
+    """Where a lane keeps its local snapshots."""
+
+    def write(self, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Write all or nothing."""
+
+    def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The snapshot and its meta; `None` where there is none that can be believed."""
+
+
+@dataclass
+class Outcome:
+    """What a round writes beside the state, by the partition it goes to."""
+
+    writes: dict[Position, list[Record]] = field(default_factory=dict)
+
+    def add(self, target: Position, record: Record) -> None:
+        """Append one record."""
+        self.writes.setdefault(target, []).append(record)
+
+
+class Application(Protocol[S]):
+    """What a role does with what its lanes read."""
+
+    def open(self, lane: int) -> S:
+        """An empty state for the lane."""
+
+    def opened(self, lane: int, state: S) -> None:
+        """The state is restored and the lane starts."""
+
+    def closed(self, lane: int) -> None:
+        """The lane has gone to another owner, or ends."""
+
+    def apply(self, lane: int, state: S, chunks: Sequence[Chunk]) -> Outcome:
+        """One round: change the state, and say what is to be written."""
+
+    def due_s(self, lane: int, state: S) -> float | None:
+        """In how many seconds a round is due though no chunk has come; `None` for never."""
+
+    def committed(self, lane: int, state: S) -> None:
+        """The round has taken effect."""
+
+
+@dataclass(frozen=True)
+class LaneConfig:
+    """What the lanes of one role have in common."""
+
+    connection: Connection
+    group_id: str
+    topics: tuple[str, ...]
+    state_topic: str | None
+    snapshot_dir: Path | None = None
+    snapshot_interval_s: float = 60.0
+    transaction_timeout_ms: int = 10_000
+    round_records_max: int = 4000
+
+
+class Lane(Generic[S]):
+    """One lane while this worker owns it."""
+
+    def __init__(
+        self,
+        number: int,
+        config: LaneConfig,
+        application: Application[S],
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        self.number = number
+        self.ready = asyncio.Event()
+        self.restored = (0, 0)
+        self.rounds = 0
+        self.records = 0
+        self.progress_at = time.monotonic()
+        self.positions: dict[Position, int] = {}
+        self._config = config
+        self._application = application
+        self._snapshots = snapshots
+        self._state: S | None = None
+        self._producer: LaneProducer | None = None
+        self._waiting: list[Chunk] = []
+        self._arrived = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._stopping = False
+        self._paused = False
+        self._task: asyncio.Task[None] | None = None
+        self._state_end = 0
+        self._snapshot_at = time.monotonic()
+        self._writing: asyncio.Task[None] | None = None
+
+    # -- what the owner of the assignment says
+
+    def start(self) -> None:
+        """Open in the background; `ready` is set when the state is restored."""
+        self._task = asyncio.create_task(self._run(), name=f"lane-{self.number}")
+
+    @property
+    def task(self) -> "asyncio.Task[None]":
+        """The lane's life; it ends with LaneFencedError when another owner has taken over."""
+        assert self._task is not None, "start first"
+        return self._task
+
+    def put(self, chunk: Chunk) -> None:
+        """Queue a chunk; the transport's window bounds how many wait."""
+        self._waiting.append(chunk)
+        self._arrived.set()
+
+    @property
+    def waiting_records(self) -> int:
+        """Records that were fetched and not yet applied."""
+        return sum(len(chunk.records) for chunk in self._waiting)
+
+    async def quiesce(self) -> None:
+        """Forget what waits and let the running round end: the partitions are about to move."""
+        self._paused = True
+        self._forget_waiting()
+        if self._task is not None and not self._task.done() and self.ready.is_set():
+            await self._resting.wait()
+
+    def resume(self) -> None:
+        """Go on: the partitions are still ours."""
+        self._paused = False
+        self._arrived.set()
+
+    async def close(self, timeout_s: float = 8.0) -> None:
+        """End: finish the running round, write a snapshot, give the producer up."""
+        self._stopping = True
+        self._forget_waiting()
+        if self._task is None:
+            return
+        if not self.ready.is_set():
+            self._task.cancel()
+        _, late = await asyncio.wait([self._task], timeout=timeout_s)
+        if late:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _forget_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for chunk in waiting:
+            chunk.release()
+        self._arrived.set()
+
+    # -- its life
+
+    async def _run(self) -> None:
+        try:
+            await self._open_until_done()
+            while not self._stopping:
+                await self._round()
+            await self._write_snapshot()
+        finally:
+            self._resting.set()
+            self.ready.clear()
+            self._application.closed(self.number)
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+            if self._producer is not None:
+                with contextlib.suppress(KafkaError, OSError):
+                    await self._producer.stop()
+
+    async def _open_until_done(self) -> None:
+        """Open, however long the broker takes to answer; the watchdog bounds the patience."""
+        while True:
+            try:
+                await self._take_over()
+                await self._restore()
+                break
+            except (KafkaError, OSError) as error:
+                log.warning("lane.waits_for_broker", lane=self.number, error=repr(error))
+                await asyncio.sleep(RETRY_S)
+        assert self._state is not None
+        self._application.opened(self.number, self._state)
+        self.progress_at = time.monotonic()
+        self.ready.set()
+
+    async def _take_over(self) -> None:
+        """A producer of our own: from here on nobody before us can write."""
+        if self._producer is not None:
+            with contextlib.suppress(KafkaError, OSError):
+                await self._producer.stop()
+        config = self._config
+        self._producer = LaneProducer(
+            config.connection,
+            f"{config.group_id}-{self.number}",
+            timeout_ms=config.transaction_timeout_ms,
+        )
+        await self._producer.start()
+
+    async def _restore(self) -> None:
+        config = self._config
+        state = self._application.open(self.number)
+        if config.state_topic is not None:
+            source = Position(config.state_topic, self.number)
+            start = self._read_snapshot(state)
+            if start is None:
+                state = self._application.open(self.number)
+                start = 0
+
+            def load(records: list[ConsumerRecord]) -> None:
+                for record in records:
+                    state.load_record(record.key, record.value)
+
+            def progress(done: int, total: int) -> None:
+                self.restored = (done, total)
+                self.progress_at = time.monotonic()
+
+            self._state_end = await state_log.restore(
+                config.connection, source, load, start=start, progress=progress
+            )
+        self._state = state
+        self.positions = await self._committed()
+
+    async def _committed(self) -> dict[Position, int]:
+        sources = [Position(topic, self.number) for topic in self._config.topics]
+        return await state_log.committed(self._config.connection, self._config.group_id, sources)
+
+    async def _round(self) -> None:
+        chunks = await self._take()
+        state = self._state
+        assert state is not None
+        due_s = self._application.due_s(self.number, state)
+        if not chunks and (due_s is None or due_s > 0 or self._paused):
+            return
+        self._resting.clear()
+        try:
+            await self._apply_and_commit(state, chunks)
+        finally:
+            self._resting.set()
+            for chunk in chunks:
+                chunk.release()
+        if time.monotonic() - self._snapshot_at > self._config.snapshot_interval_s:
+            self._snapshot_in_background()
+
+    async def _take(self) -> list[Chunk]:
+        """Everything that waits, up to a round's bound; nothing when a round is due without."""
+        assert self._state is not None
+        self._resting.set()
+        if not self._waiting and not self._stopping:
+            self._arrived.clear()
+            due_s = None if self._paused else self._application.due_s(self.number, self._state)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), due_s)
+        chunks: list[Chunk] = []
+        count = 0
+        while self._waiting and (
+            not chunks or count + len(self._waiting[0].records) <= self._config.round_records_max
+        ):
+            chunk = self._waiting.pop(0)
+            position = self._position_with(chunk.source, chunks)
+            if chunk.start > position:  # fetched before a seek: it will be fetched again
+                log.warning("lane.stale_chunk", source=chunk.source, position=position)
+                chunk.release()
+                continue
+            rest = chunk.since(position)
+            if not rest.records:
+                chunk.release()
+                continue
+            chunks.append(rest)
+            count += len(rest.records)
+        return chunks
+
+    def _position_with(self, source: Position, chunks: Sequence[Chunk]) -> int:
+        ends = [chunk.end for chunk in chunks if chunk.source == source]
+        return ends[-1] if ends else self.positions[source]
+
+    async def _apply_and_commit(self, state: S, chunks: Sequence[Chunk]) -> None:
+        assert self._producer is not None
+        offsets = {chunk.source: chunk.end for chunk in chunks}
+        state.begin()
+        outcome = self._application.apply(self.number, state, chunks)
+        writes: Mapping[Position, Sequence[Record]] = outcome.writes
+        state_at = Position(self._config.state_topic or "", self.number)
+        if self._config.state_topic is not None:
+            rows = [Record(key, value) for key, value in state.dirty_records()]
+            if rows:
+                writes = {**outcome.writes, state_at: rows}
+        if not writes and not offsets:
+            state.commit()
+            return
+        try:
+            ends = await self._producer.commit(writes, offsets, self._config.group_id)
+            self._state_end = ends.get(state_at, self._state_end)
+        except TransactionUncertainError as error:
+            log.warning("transaction.uncertain", lane=self.number, error=str(error))
+            if not await self._took_effect(state, offsets):
+                self._waiting[:0] = [replace(chunk, release=_kept) for chunk in chunks]
+                return
+        except BaseException:
+            state.rollback()
+            raise
+        else:
+            state.commit()
+        self.positions.update(offsets)
+        self.rounds += 1
+        self.records += sum(len(chunk.records) for chunk in chunks)
+        self.progress_at = time.monotonic()
+        self._application.committed(self.number, state)
+
+    async def _took_effect(self, state: S, offsets: Mapping[Position, int]) -> bool:
+        """Settle an uncertain round: end our own open transaction, then see what was committed."""
+        while True:
+            try:
+                await self._take_over()
+                if not offsets:  # a round without input leaves no offset to tell by
+                    state.rollback()
+                    await self._restore()
+                    return False
+                self.positions = await self._committed()
+                break
+            except (KafkaError, OSError) as error:
+                log.warning("lane.waits_for_broker", lane=self.number, error=repr(error))
+                await asyncio.sleep(RETRY_S)
+        if all(self.positions[source] >= end for source, end in offsets.items()):
+            state.commit()
+            return True
+        state.rollback()
+        return False
+
+    # -- local snapshots: restart time must not grow with history
+
+    @property
+    def _snapshot_path(self) -> Path | None:
+        config = self._config
+        if self._snapshots is None or config.snapshot_dir is None or config.state_topic is None:
+            return None
+        return config.snapshot_dir / f"{config.state_topic}-{self.number}.snapshot"
+
+    def _read_snapshot(self, state: S) -> int | None:
+        """Load the snapshot into an empty state; the offset to read the log from, if it held."""
+        path = self._snapshot_path
+        if path is None or self._snapshots is None:
+            return None
+        found = self._snapshots.read(path)
+        if found is None or found[1].get("state_topic") != self._config.state_topic:
+            return None
+        try:
+            state.restore(found[0])
+            return int(found[1]["state_end"])
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("snapshot.refused", path=str(path), error=repr(error))
+            return None
+
+    def _snapshot_in_background(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._snapshot_at = time.monotonic()
+            self._writing = asyncio.create_task(self._write_snapshot())
+
+    async def _write_snapshot(self) -> None:
+        path, state = self._snapshot_path, self._state
+        if path is None or self._snapshots is None or state is None:
+            return
+        meta = {"state_topic": self._config.state_topic, "state_end": self._state_end}
+        snapshot = state.snapshot()
+        try:
+            await asyncio.to_thread(self._snapshots.write, path, snapshot, meta)
+        except OSError as error:
+            log.warning("snapshot.failed", path=str(path), error=repr(error))
+
+
+def _kept() -> None:
+    """The chunk's place in the window was freed when its round ended."""

@@ -1,0 +1,82 @@
+"""Reading a compacted topic to its end: how a lane gets its state back."""
+
+from collections.abc import Callable, Iterable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from streams.chunk import Position
+from streams.connection import Connection
+
+POLL_MS = 1000
+FETCH_BYTES_MAX = 8 << 20
+
+Load = Callable[[list[ConsumerRecord]], None]
+
+
+def reader(connection: Connection, group_id: str | None = None) -> AIOKafkaConsumer:
+    """A consumer that reads committed records of partitions it is told, in no group."""
+    return AIOKafkaConsumer(
+        **connection.options(),
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        retry_backoff_ms=20,
+        fetch_max_wait_ms=100,
+    )
+
+
+async def restore(
+    connection: Connection,
+    source: Position,
+    load: Load,
+    *,
+    start: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Hand every committed record of `source` from `start` on to `load`; return the next offset.
+
+    The end is where the log stands when this is called, so call it when nobody else can write:
+    after the lane's producer has fenced its predecessor.
+    """
+    tp = TopicPartition(*source)
+    consumer = reader(connection)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        begin = max(start, (await consumer.beginning_offsets([tp]))[tp])
+        if begin < end:
+            consumer.seek(tp, begin)
+        position = begin
+        while position < end:
+            fetched = await consumer.getmany(tp, timeout_ms=POLL_MS)
+            for records in fetched.values():
+                load(records)
+            position = await consumer.position(tp)
+            if progress is not None:
+                progress(position - begin, end - begin)
+        return int(position)
+    finally:
+        await consumer.stop()
+
+
+async def committed(
+    connection: Connection, group_id: str, sources: Iterable[Position]
+) -> dict[Position, int]:
+    """Where the group stands in each partition; without a commit, the start of its log."""
+    consumer = reader(connection, group_id)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(*source) for source in sources]
+        consumer.assign(tps)
+        begins = await consumer.beginning_offsets(tps)
+        offsets = {}
+        for tp in tps:
+            offset = await consumer.committed(tp)
+            offsets[Position(*tp)] = int(begins[tp] if offset is None else offset)
+        return offsets
+    finally:
+        await consumer.stop()

@@ -1,0 +1,94 @@
+"""Following compacted topics that every worker needs whole: products, items, vectors."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from streams.chunk import Position
+from streams.connection import Connection
+from streams.state_log import reader
+
+POLL_MS = 500
+RETRY_S = 1.0
+
+
+class Tail:
+    """Reads all partitions of some topics from the start, and goes on reading.
+
+    `loaders` maps a topic's name to what takes its committed records. Partitions in `owned` are
+    skipped: their owner has written what stands there, and knows it already.
+    """
+
+    def __init__(
+        self, connection: Connection, loaders: Mapping[str, Callable[[list[ConsumerRecord]], None]]
+    ) -> None:
+        self._connection = connection
+        self._loaders = dict(loaders)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._positions: dict[Position, int] = {}
+        self.owned: set[Position] = set()
+
+    async def start(self) -> None:
+        """Start reading. Raises KafkaError where the broker cannot be had."""
+        consumer = reader(self._connection)
+        await consumer.start()
+        self._consumer = consumer
+        tps = []
+        for topic in self._loaders:
+            partitions = consumer.partitions_for_topic(topic)
+            if partitions is None:
+                await consumer._client.add_topic(topic)
+                partitions = consumer.partitions_for_topic(topic) or set()
+            tps += [TopicPartition(topic, p) for p in sorted(partitions)]
+        consumer.assign(tps)
+        begins = await consumer.beginning_offsets(tps)
+        for tp in tps:
+            consumer.seek(tp, begins[tp])
+            self._positions[Position(*tp)] = begins[tp]
+        self._task = asyncio.create_task(self._follow(), name="tail")
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    @property
+    def failed(self) -> BaseException | None:
+        """Why it ended, if it did."""
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.exception()
+
+    async def catch_up(self, sources: Iterable[Position] | None = None) -> None:
+        """Wait until what was committed when this was called has been loaded."""
+        assert self._consumer is not None, "start first"
+        wanted = [TopicPartition(*s) for s in (self._positions if sources is None else sources)]
+        ends = await self._consumer.end_offsets(wanted)
+        while any(self._positions[Position(*tp)] < end for tp, end in ends.items()):
+            if self.failed is not None:
+                raise self.failed
+            await asyncio.sleep(0.02)
+
+    async def _follow(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        while True:
+            try:
+                fetched = await consumer.getmany(timeout_ms=POLL_MS)
+            except KafkaError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            for tp, records in fetched.items():
+                if Position(*tp) not in self.owned:
+                    self._loaders[tp.topic](records)
+            for source in self._positions:
+                self._positions[source] = await consumer.position(TopicPartition(*source))

@@ -1,0 +1,190 @@
+"""One role at work: a Faust app whose agent feeds lanes, and the lanes that follow its assignment.
+
+Faust keeps the group: agents, assignment, rebalancing, lifecycle, web, sensors. Progress is the
+lanes' own: an event is acknowledged to Faust when its chunk is queued, and committed by its lane.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+import faust
+import structlog
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from streams.lane import Application, Lane, LaneConfig, S, Snapshots
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class GroupConfig:
+    """How the role's consumer group behaves, and where its web pages are (None: nowhere)."""
+
+    session_timeout_s: float = 6.0
+    heartbeat_interval_s: float = 2.0
+    rebalance_timeout_s: float = 30.0
+    fetch_bytes_max: int = 1 << 20
+    watchdog_s: float = 60.0
+    web_host: str = "127.0.0.1"
+    web_port: int | None = None
+    data_dir: Path = Path("data")
+    instance_id: str | None = None
+    credentials: Any = None
+    faust_options: dict[str, Any] = field(default_factory=dict)
+
+
+class StalledError(Exception):
+    """Records wait and none was applied for too long; a fresh start is the remedy."""
+
+
+class RoleWorker(Generic[S]):
+    """Runs one role until it is stopped or fails. `failure` says why it failed."""
+
+    def __init__(
+        self,
+        lane_config: LaneConfig,
+        group: GroupConfig,
+        application: Application[S],
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        self.lanes: dict[int, Lane[S]] = {}
+        self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.assigned = False
+        self._lane_config = lane_config
+        self._group = group
+        self._application = application
+        self._snapshots = snapshots
+        self.app = self._faust_app()
+
+    def _faust_app(self) -> faust.App:
+        group, lanes = self._group, self._lane_config
+        urls = [f"chunks://{address}" for address in lanes.connection.bootstrap.split(",")]
+        app = faust.App(
+            lanes.group_id,
+            broker=urls,
+            broker_session_timeout=group.session_timeout_s,
+            broker_heartbeat_interval=group.heartbeat_interval_s,
+            broker_rebalance_timeout=group.rebalance_timeout_s,
+            broker_request_timeout=max(group.session_timeout_s * 2, 30.0),
+            broker_credentials=group.credentials,
+            consumer_max_fetch_size=group.fetch_bytes_max,
+            consumer_group_instance_id=group.instance_id,
+            agent_supervisor=CrashingSupervisor,
+            datadir=group.data_dir / "faust" / lanes.group_id,
+            store="memory://",
+            stream_wait_empty=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=group.web_port is not None,
+            web_bind=group.web_host,
+            web_host=group.web_host,
+            web_port=group.web_port or 6066,
+            web_tables_enabled=False,
+            web_router_enabled=False,
+            **group.faust_options,
+        )
+        app.finalize()
+        topic = app.topic(
+            *lanes.topics,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            maxsize=10_000,  # the transport's window is the bound
+        )
+
+        async def take_chunks(stream: Any) -> None:
+            async for event in stream.noack().events():
+                chunk = event.value
+                event.ack()
+                lane = self.lanes.get(chunk.source.partition)
+                if lane is None:
+                    chunk.release()
+                else:
+                    lane.put(chunk)
+
+        app.agent(topic, name=f"{lanes.group_id}.chunks")(take_chunks)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        return app
+
+    # -- life
+
+    async def start(self) -> None:
+        """Join the group and start working. Raises KafkaError where the broker cannot be had."""
+        self.app.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await self.app.start()
+        self._watchdog = asyncio.create_task(self._watch(), name="watchdog")
+
+    async def stop(self) -> None:
+        """Finish what runs, write snapshots, leave the group."""
+        self._watchdog.cancel()
+        await self._close(list(self.lanes))
+        await self.app.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Assigned, and every lane restored."""
+        return self.assigned and all(lane.ready.is_set() for lane in self.lanes.values())
+
+    def lag_records(self) -> int:
+        """Records between the lanes' positions and the ends of their partitions, as last seen."""
+        ends = self.app.monitor.tp_end_offsets
+        lag = 0
+        for lane in self.lanes.values():
+            for source, position in lane.positions.items():
+                lag += max(0, int(ends.get(TP(*source), 0) or 0) - position)
+        return lag
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failure.done():
+            self.failure.set_result(error)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._group.watchdog_s / 4))
+            if self.app.crashed:
+                self._fail(self.app.crash_reason or RuntimeError("Faust stopped"))
+            now = time.monotonic()
+            for lane in self.lanes.values():
+                idle_s = now - lane.progress_at
+                busy = lane.waiting_records or not lane.ready.is_set()
+                if busy and idle_s > self._group.watchdog_s:
+                    self._fail(
+                        StalledError(f"lane {lane.number} made no progress for {idle_s:.0f} s")
+                    )
+
+    # -- following the assignment
+
+    async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **_: Any) -> None:
+        """Lanes that stay with us go on after the rebalance; no round may run across it."""
+        self.assigned = False
+        await asyncio.gather(*(lane.quiesce() for lane in self.lanes.values()))
+
+    async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
+        wanted = {tp.partition for tp in assigned if tp.topic in self._lane_config.topics}
+        lost = [n for n, lane in self.lanes.items() if n not in wanted or lane.task.done()]
+        await self._close(lost)
+        for lane in self.lanes.values():
+            lane.resume()
+        for number in sorted(wanted - self.lanes.keys()):
+            lane = Lane(number, self._lane_config, self._application, self._snapshots)
+            self.lanes[number] = lane
+            lane.start()
+            lane.task.add_done_callback(self._lane_ended)
+        self.assigned = True
+        log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
+
+    async def _close(self, numbers: list[int]) -> None:
+        lanes = [self.lanes.pop(n) for n in numbers]
+        await asyncio.gather(*(lane.close() for lane in lanes))
+
+    def _lane_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("lane.failed", task=task.get_name(), error=str(error))
+            self._fail(error)
