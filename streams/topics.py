@@ -52,6 +52,15 @@ def dead_letter_name(topic_name: str) -> str:
     return f"{topic_name}.dlq"
 
 
+def dead_letters_of(topic: Topic) -> Topic:
+    """The topic that takes what could not be read of another: wider, and kept for 30 days."""
+    return Topic(
+        dead_letter_name(topic.suffix), topic.keyed, None, "binary", "delete",
+        f"what could not be read of {topic.suffix}", retention_ms=30 * DAY_MS,
+        message_bytes_max=topic.message_bytes_max + HEADERS_BYTES_MAX,
+    )  # fmt: skip
+
+
 BEHAVIOUR = Topic(
     "behaviour.v1", "user", events.BehaviourEvent, "json", "delete",
     "what users do", dead_letters=True, retention_ms=30 * DAY_MS, body_bytes_max=64 * KIB,
