@@ -1,0 +1,65 @@
+"""An encoder that is an ONNX graph, run by ONNX Runtime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from models.encoder import Encoder, Vectors, unit_rows
+
+BATCH = 16
+
+
+class OnnxEncoder(Encoder):
+    """Runs a graph with the input `pixels`, uint8 (n, side, side, 3).
+
+    Its outputs are `features` (n, dim) and `maps` (n, channels, rows, columns). The whole picture
+    is squeezed into the square: a product's edges count, and shape lost is the same for all.
+    """
+
+    def __init__(
+        self, name: str, version: str, graph: bytes | Path, side_px: int, threads: int = 1
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # waiting threads would take the core from the workers beside us
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = graph if isinstance(graph, bytes) else str(graph)
+        self.session = onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"]
+        )
+        self.name = name
+        self.version = version
+        self.side_px = side_px
+        self.dim = next(o.shape[1] for o in self.session.get_outputs() if o.name == "features")
+
+    def features(self, images: Sequence[Image.Image]) -> Vectors:
+        """The network's global features before they are brought to length 1."""
+        return self._run("features", images)
+
+    def local_features(self, images: Sequence[Image.Image], grid: int = 2) -> Vectors:
+        """float32 (n, grid * grid, channels), unit rows: the last maps, averaged over a grid."""
+        maps = self._run("maps", images)
+        rows = np.array_split(np.arange(maps.shape[2]), grid)
+        columns = np.array_split(np.arange(maps.shape[3]), grid)
+        cells = [maps[:, :, r][:, :, :, c].mean(axis=(2, 3)) for r in rows for c in columns]
+        pooled = np.stack(cells, axis=1)
+        return unit_rows(pooled.reshape(-1, pooled.shape[2])).reshape(pooled.shape)
+
+    def pixels(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
+        """The pictures as the graph takes them, uint8 (n, side, side, 3)."""
+        size = (self.side_px, self.side_px)
+        return np.stack(
+            [np.asarray(i.convert("RGB").resize(size, Image.Resampling.BICUBIC)) for i in images]
+        )
+
+    def _run(self, output: str, images: Sequence[Image.Image]) -> Vectors:
+        parts = [
+            self.session.run([output], {"pixels": self.pixels(images[i : i + BATCH])})[0]
+            for i in range(0, len(images), BATCH)
+        ]
+        return np.concatenate(parts).astype(np.float32, copy=False)
