@@ -9,6 +9,7 @@ Keyed = Literal["user", "item"]
 KIB = 1024
 IMAGE_BYTES_MAX = 8 * KIB * KIB
 MESSAGE_BYTES_MAX = KIB * KIB
+PACKED_BYTES_MAX = 8 * KIB * KIB  # internal records that hold a whole chunk or a set of weights
 HEADERS_BYTES_MAX = 64 * KIB  # room for key and headers beside the body
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -95,13 +96,23 @@ USER_STATE = Topic(
 ITEM_UPDATES = Topic(
     "item-updates.v1", "item", None, "binary", "delete",
     "what lanes learned of items, packed by chunk", public=False, retention_ms=7 * DAY_MS,
+    message_bytes_max=PACKED_BYTES_MAX, body_bytes_max=PACKED_BYTES_MAX,
 )  # fmt: skip
 ITEM_STATE = Topic(
-    "item-state.v1", "item", None, "binary", "compact", "what is known of each item", public=False
+    "item-state.v1",
+    "item",
+    None,
+    "binary",
+    "compact",
+    "what is known of each item",
+    public=False,
+    message_bytes_max=PACKED_BYTES_MAX,
+    body_bytes_max=PACKED_BYTES_MAX,
 )
 ITEM_FACTORS = Topic(
     "item-factors.v1", "item", None, "binary", "compact",
     "factors of the newest refit, and the record that announces it", public=False,
+    message_bytes_max=PACKED_BYTES_MAX, body_bytes_max=PACKED_BYTES_MAX,
 )  # fmt: skip
 IMAGE_EMBEDDINGS = Topic(
     "image-embeddings.v1", "user", events.ImageEmbedding, "msgpack", "delete",

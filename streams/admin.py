@@ -1,0 +1,251 @@
+"""The topics on a broker: make them, list them, and say where they differ from the registry."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from streams.connection import Connection
+from streams.topics import DAY_MS, TOPICS, Keyed, Topic, dead_letters_of
+
+# A reader away for longer may have missed removals: an older snapshot must not be believed.
+TOMBSTONES_KEPT_MS = 7 * DAY_MS
+REQUEST_TIMEOUT_MS = 15_000
+
+_COMPACTION = {
+    # Only closed segments are compacted: small and young ones keep a restore short.
+    "segment.ms": str(60 * 60 * 1000),
+    "segment.bytes": str(128 * 1024 * 1024),
+    "min.cleanable.dirty.ratio": "0.2",
+    "max.compaction.lag.ms": str(DAY_MS),
+    "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
+}
+
+
+class AdminError(Exception):
+    """The broker refused, or could not be reached; the message says which, in a sentence."""
+
+
+@dataclass(frozen=True)
+class WantedTopic:
+    """A topic as the registry and the settings want it."""
+
+    name: str
+    keyed: Keyed
+    partitions: int
+    replication: int
+    configs: dict[str, str]
+    about: str
+
+
+@dataclass(frozen=True)
+class FoundTopic:
+    """A topic as the broker has it."""
+
+    name: str
+    partitions: int
+    replication: int
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as wanted. An error stops a worker; a warning does not."""
+
+    topic: str
+    severity: Literal["error", "warning"]
+    sentence: str
+
+
+def wanted_topics(
+    prefix: str, partitions: int, item_partitions: int, replication: int
+) -> list[WantedTopic]:
+    """Every topic of the registry with its dead letters, under a prefix."""
+    wanted = []
+    for topic in TOPICS:
+        for each in (topic, dead_letters_of(topic)) if topic.dead_letters else (topic,):
+            count = partitions if each.keyed == "user" else item_partitions
+            configs = _configs(each, replication)
+            wanted.append(
+                WantedTopic(each.name(prefix), each.keyed, count, replication, configs, each.about)
+            )
+    return wanted
+
+
+def _configs(topic: Topic, replication: int) -> dict[str, str]:
+    configs = {
+        "cleanup.policy": topic.cleanup,
+        "max.message.bytes": str(topic.message_bytes_max),
+    }
+    if topic.retention_ms is not None:
+        configs["retention.ms"] = str(topic.retention_ms)
+    if topic.cleanup == "compact":
+        configs |= _COMPACTION
+    if replication >= 3:
+        configs["min.insync.replicas"] = "2"
+    return configs
+
+
+@asynccontextmanager
+async def admin_client(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client. Raises AdminError where the broker cannot be reached."""
+    client = AIOKafkaAdminClient(**connection.options(), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await client.start()
+    except (KafkaError, OSError) as error:
+        await client.close()
+        raise AdminError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+    try:
+        yield client
+    except (KafkaError, OSError) as error:
+        raise AdminError(f"{connection.bootstrap} refused: {error}") from error
+    finally:
+        await client.close()
+
+
+async def create_topics(connection: Connection, wanted: Sequence[WantedTopic]) -> list[str]:
+    """Create those that are not there yet; return their names. Others are left as they are."""
+    async with admin_client(connection) as client:
+        response = await client.create_topics(
+            [
+                NewTopic(each.name, each.partitions, each.replication, topic_configs=each.configs)
+                for each in wanted
+            ]
+        )
+    created = []
+    for name, code, *rest in response.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error is not TopicAlreadyExistsError:
+            raise AdminError(f"{name} could not be created: {rest[0] or error.__name__}")
+    return created
+
+
+async def delete_topics(connection: Connection, names: Sequence[str]) -> None:
+    """Delete topics for good, with all that they hold."""
+    async with admin_client(connection) as client:
+        response = await client.delete_topics(list(names))
+    for name, code in response.topic_error_codes:
+        if code != 0:
+            raise AdminError(f"{name} could not be deleted: {for_code(code).__name__}")
+
+
+async def find_topics(connection: Connection, names: Sequence[str]) -> dict[str, FoundTopic]:
+    """What the broker has of these topics, by name; those it does not have are absent."""
+    async with admin_client(connection) as client:
+        there = set(await client.list_topics()).intersection(names)
+        if not there:
+            return {}
+        described = await client.describe_topics(sorted(there))
+        configs = await _describe_configs(client, sorted(there))
+    return {
+        each["topic"]: FoundTopic(
+            each["topic"],
+            len(each["partitions"]),
+            min(len(partition["replicas"]) for partition in each["partitions"]),
+            configs[each["topic"]],
+        )
+        for each in described
+        if each["partitions"]
+    }
+
+
+async def _describe_configs(
+    client: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs: dict[str, dict[str, str]] = {}
+    for response in await client.describe_configs(resources):
+        for _code, _message, _kind, name, entries in response.resources:
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
+def differences(wanted: Sequence[WantedTopic], found: dict[str, FoundTopic]) -> list[Difference]:
+    """Where what was found is not what is wanted, a sentence each; empty when all is well."""
+    told = []
+    for each in wanted:
+        have = found.get(each.name)
+        if have is None:
+            told.append(
+                Difference(each.name, "error", f"{each.name} is missing: recsys topics create")
+            )
+            continue
+        if have.partitions != each.partitions:
+            told.append(Difference(each.name, "error", _partition_sentence(each, have)))
+        if have.replication < each.replication:
+            told.append(
+                Difference(
+                    each.name, "warning",
+                    f"{each.name} has {have.replication} replicas, {each.replication} are wanted",
+                )
+            )  # fmt: skip
+        told += _config_differences(each, have)
+    told += _lane_differences(wanted, found)
+    return told
+
+
+def _partition_sentence(wanted: WantedTopic, found: FoundTopic) -> str:
+    setting = "partitions" if wanted.keyed == "user" else "item_partitions"
+    return (
+        f"{wanted.name} has {found.partitions} partitions, the setting {setting} says "
+        f"{wanted.partitions}; the count is fixed once events are there"
+    )
+
+
+def _lane_differences(
+    wanted: Sequence[WantedTopic], found: dict[str, FoundTopic]
+) -> list[Difference]:
+    counts: dict[int, str] = {}
+    for each in wanted:
+        if each.keyed == "user" and each.name in found:
+            counts.setdefault(found[each.name].partitions, each.name)
+    if len(counts) < 2:
+        return []
+    told = " and ".join(f"{name} has {count}" for count, name in counts.items())
+    sentence = f"topics keyed by user must have one partition count: {told}"
+    return [Difference(next(iter(counts.values())), "error", sentence)]
+
+
+def _config_differences(wanted: WantedTopic, found: FoundTopic) -> list[Difference]:
+    told = []
+    for name, value in wanted.configs.items():
+        have = found.configs.get(name)
+        if (
+            have is None
+            or have == value
+            or (name == "max.message.bytes" and int(have) > int(value))
+        ):
+            continue
+        lossy = name in {"cleanup.policy", "max.message.bytes"}
+        told.append(
+            Difference(
+                wanted.name, "error" if lossy else "warning",
+                f"{wanted.name} has {name}={have}, {value} is wanted",
+            )
+        )  # fmt: skip
+    return told
+
+
+def as_rows(wanted: Sequence[WantedTopic], found: dict[str, FoundTopic]) -> list[dict[str, Any]]:
+    """One row a topic, for people and for machines; `exists` tells those that are there."""
+    rows = []
+    for each in wanted:
+        have = found.get(each.name)
+        rows.append(
+            {
+                "topic": each.name,
+                "exists": have is not None,
+                "partitions": have.partitions if have else each.partitions,
+                "replication": have.replication if have else each.replication,
+                "cleanup": each.configs["cleanup.policy"],
+                "key": f"{each.keyed}_id",
+                "about": each.about,
+            }
+        )
+    return rows
