@@ -1,0 +1,281 @@
+"""Every setting, in one typed tree: defaults, then recsys.toml, then RECSYS_* variables.
+
+A nested setting is `[section] name` in the file and `RECSYS_SECTION__NAME` in the environment.
+What is unknown or wrong is a `SettingsError` that names it. Only composition roots read settings;
+everything below gets plain values.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "RECSYS_"
+CONFIG_VARIABLE = "RECSYS_CONFIG"  # path of the file, where it is not ./recsys.toml
+CONFIG_FILE = "recsys.toml"
+DAY_MS = 24 * 60 * 60 * 1000
+
+Role = Literal["behaviour", "items", "images"]
+EVENT_WEIGHTS: Mapping[str, float] = {
+    "view": 1.0,
+    "click": 1.0,
+    "cart": 2.0,
+    "purchase": 3.0,
+    "return": -3.0,
+    "like": 2.0,
+    "dislike": -2.0,
+    "rating": 1.0,
+    "impression": 0.0,
+}
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or wrong; the message names it, a sentence a line."""
+
+
+def _comma_separated(value: Any) -> Any:
+    # A variable holds a,b or, as in the file, ["a", "b"].
+    if not isinstance(value, str):
+        return value
+    return [part.strip(" \"'") for part in value.strip(" []").split(",") if part.strip()]
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_comma_separated)]
+
+
+def setting(default: Any, about: str, **bounds: Any) -> Any:
+    """One setting: its default, a line about it, and what it must satisfy."""
+    return Field(default=default, description=about, **bounds)
+
+
+class Section(BaseModel):
+    """A group of settings: fixed once read, and nothing unknown in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Worker(Section):
+    """The process that learns and recommends."""
+
+    roles: Roles = setting(("behaviour", "items", "images"), "what it does", min_length=1)
+    web_host: str = setting("127.0.0.1", "address of health and metrics")
+    web_port: int = setting(6066, "port of health and metrics", ge=0, le=65535)
+    chunk_events_max: int = setting(4000, "records of one transaction", ge=1, le=100_000)
+    transaction_timeout_ms: int = setting(
+        10_000, "a dead worker's open transaction ends after this", ge=1000, le=900_000
+    )
+    session_timeout_ms: int = setting(
+        6000, "a silent worker loses its lanes after this", ge=1000, le=300_000
+    )
+    heartbeat_interval_ms: int = setting(1000, "a sign of life, every", ge=100, le=60_000)
+    snapshot_interval_s: float = setting(60, "a local copy of the state, every", gt=0)
+    watchdog_s: float = setting(60, "exit where lag stays and nothing commits for this long", gt=0)
+    list_events_per_s_max: int = setting(
+        1000, "up to this rate every event gets its own list; beyond, a user's share one", ge=1
+    )
+    list_delay_ms_max: int = setting(2000, "no list is further behind what was learned", ge=0)
+
+    @model_validator(mode="after")
+    def _heartbeats_fit(self) -> Self:
+        if self.heartbeat_interval_ms * 3 > self.session_timeout_ms:
+            raise ValueError("session_timeout_ms must be at least 3 times heartbeat_interval_ms")
+        return self
+
+
+class Events(Section):
+    """What events are taken for."""
+
+    future_ms_max: int = setting(
+        DAY_MS, "an event may lie this far after its record's Kafka time", ge=0, le=366 * DAY_MS
+    )
+    unknown_items: Literal["learn", "dead-letter"] = setting(
+        "learn", "what to do with items that the catalogue does not hold"
+    )
+    weights: dict[str, float] = setting(dict(EVENT_WEIGHTS), "what an event of each type counts")
+
+    @field_validator("weights", mode="after")
+    @classmethod
+    def _known_types(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if name not in EVENT_WEIGHTS:
+                raise ValueError(f"{name!r} is no event type; they are {', '.join(EVENT_WEIGHTS)}")
+            if not -100 <= weight <= 100:
+                raise ValueError(f"the weight of {name} must lie between -100 and 100")
+        return {**EVENT_WEIGHTS, **weights}
+
+
+class State(Section):
+    """How much is remembered."""
+
+    user_entries_max: int = setting(2048, "distinct items remembered of a user", ge=16, le=65_535)
+    user_ttl_days: float = setting(400, "a user who is silent for longer is forgotten", gt=0)
+    users_max: int = setting(
+        2_000_000, "users of a lane; beyond, the longest silent are forgotten", ge=1
+    )
+    items_max: int = setting(2_000_000, "items; beyond, the longest untouched are forgotten", ge=1)
+
+
+class Rank(Section):
+    """How a list comes about."""
+
+    k: int = setting(10, "length of a list, where no request says it", ge=1, le=1000)
+    repeats: bool = setting(True, "whether a list may hold what the user had before")
+    candidates_per_source: int = setting(30, "best items of each source", ge=1, le=1000)
+    sources: Names = setting(
+        ("popular", "item-knn", "sequence", "profile", "factors", "recent"),
+        "where candidates come from",
+        min_length=1,
+    )
+    popularity_half_life_days: float = setting(7, "an event counts half for popularity after", gt=0)
+    profile_half_life_days: float = setting(30, "an event counts half for its user after", gt=0)
+    image_half_life_days: float = setting(3, "an upload counts half after", gt=0)
+    diversity: float = setting(0.1, "share of unlikeness to the items above", ge=0, le=1)
+    fresh_share: float = setting(0.1, "share of a list kept for new and rare items", ge=0, le=1)
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    broker: str = setting("127.0.0.1:9092", "bootstrap servers, comma-separated")
+    prefix: str = setting(
+        "recsys", "every topic's name begins so", pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$"
+    )
+    application: str = setting(
+        "recsys",
+        "stem of the consumer group and of the transactional ids",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$",
+    )
+    partitions: int = setting(
+        24, "lanes: partitions of the topics keyed by user; fixed for good", ge=1, le=1000
+    )
+    item_partitions: int = setting(1, "partitions of the topics keyed by item", ge=1, le=100)
+    replication: int = setting(1, "copies of each partition", ge=1, le=9)
+    data_dir: Path = setting(Path(".recsys"), "folder of snapshots and of the local broker")
+    worker: Worker = Worker()
+    events: Events = Events()
+    state: State = State()
+    rank: Rank = Rank()
+
+    @field_validator("broker")
+    @classmethod
+    def _host_and_port(cls, broker: str) -> str:
+        for address in broker.split(","):
+            found = re.fullmatch(r"\s*(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})\s*", address)
+            if found is None or not 0 < int(found[2]) < 65536:
+                raise ValueError(f"{address!r} is not host:port")
+        return broker
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(file: Path | None = None, **given: Any) -> Settings:
+    """Read the settings. `given` goes before everything; raises SettingsError."""
+    named = file or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is not None and not named.is_file():
+        raise SettingsError(f"the settings file {named} is not there")
+    path = named or Path(CONFIG_FILE)
+
+    class Loaded(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    unknown = [_unknown_variable(name) for name in unknown_variables(os.environ)]
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    try:
+        return Loaded(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentences(error))) from None
+    except ValueError as error:  # a file that is not TOML, a variable that is not what it must be
+        raise SettingsError(f"{path}: {error}" if path.is_file() else str(error)) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """RECSYS_* variables that stand for no setting."""
+    known = {variable_of(path) for path, _ in leaves()} | {CONFIG_VARIABLE}
+    maps = tuple(f"{variable_of(path)}__" for path, field in leaves() if field == dict[str, float])
+    return sorted(
+        name
+        for name in environ
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and not name.upper().startswith(maps)
+    )
+
+
+def leaves(section: type[BaseModel] = Settings, stem: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting as its dotted path and its type."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from leaves(kind, f"{stem}{name}.")
+        else:
+            yield f"{stem}{name}", kind
+
+
+def variable_of(path: str) -> str:
+    """The environment variable of a setting.
+
+    >>> variable_of("worker.web_port")
+    'RECSYS_WORKER__WEB_PORT'
+    """
+    return PREFIX + path.upper().replace(".", "__")
+
+
+def _unknown_variable(name: str) -> str:
+    known = [variable_of(path) for path, _ in leaves()]
+    return f"{name} is no setting{_nearest(name.upper(), known)}"
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        path = ".".join(str(part) for part in each["loc"])
+        if each["type"] == "extra_forbidden":
+            yield f"{path} is no setting{_nearest(path, [path for path, _ in leaves()])}"
+        else:
+            told = each["msg"].removeprefix("Value error, ")
+            variable = variable_of(".".join(p for p in each["loc"] if isinstance(p, str)))
+            yield f"{path} ({variable}): {told[0].lower()}{told[1:]}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

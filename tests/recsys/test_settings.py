@@ -1,0 +1,133 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from recsys import settings as module
+from recsys.settings import Section, Settings, SettingsError, load, setting, variable_of
+from recsys.settings_text import MASK, described, effective, reference, template
+from streams.events import EVENT_TYPES
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch, tmp_path):
+    for name in list(module.os.environ):
+        if name.startswith("RECSYS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(**given):
+    with pytest.raises(SettingsError) as caught:
+        load(**given)
+    return str(caught.value)
+
+
+def test_environment_before_file_before_defaults(monkeypatch, tmp_path):
+    assert (load().partitions, load().worker.web_port) == (24, 6066)
+    (tmp_path / "recsys.toml").write_text("partitions = 6\n[worker]\nweb_port = 7000\n")
+    assert (load().partitions, load().worker.web_port) == (6, 7000)
+    monkeypatch.setenv("RECSYS_WORKER__WEB_PORT", "8000")
+    assert (load().partitions, load().worker.web_port) == (6, 8000)
+    assert load(partitions=3).partitions == 3
+    monkeypatch.setenv("RECSYS_PARTITIONS", "")
+    assert load().partitions == 6
+
+
+def test_the_file_may_be_named(monkeypatch, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text("partitions = 2")
+    assert load(other).partitions == 2
+    monkeypatch.setenv("RECSYS_CONFIG", str(other))
+    assert load().partitions == 2
+    monkeypatch.setenv("RECSYS_CONFIG", str(tmp_path / "none.toml"))
+    assert "none.toml is not there" in refused()
+
+
+def test_lists_and_weights_come_from_variables(monkeypatch):
+    monkeypatch.setenv("RECSYS_WORKER__ROLES", "items, behaviour")
+    monkeypatch.setenv("RECSYS_RANK__SOURCES", '["popular"]')
+    monkeypatch.setenv("RECSYS_EVENTS__WEIGHTS__RETURN", "-1")
+    monkeypatch.setenv("RECSYS_DATA_DIR", "/tmp/elsewhere")
+    got = load()
+    assert got.worker.roles == ("items", "behaviour")
+    assert got.rank.sources == ("popular",)
+    assert got.events.weights["return"] == -1
+    assert set(got.events.weights) == set(EVENT_TYPES)
+    assert str(got.data_dir) == "/tmp/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("RECSYS_WORKER__WEB_PRT", "1", "did you mean RECSYS_WORKER__WEB_PORT?"),
+        ("RECSYS_NOTHING_LIKE_IT", "1", "RECSYS_NOTHING_LIKE_IT is no setting"),
+        ("RECSYS_WORKER", "{}", "RECSYS_WORKER is no setting"),
+        ("RECSYS_WORKER__WEB_PORT", "much", "worker.web_port (RECSYS_WORKER__WEB_PORT)"),
+        ("RECSYS_WORKER__WEB_PORT", "70000", "worker.web_port (RECSYS_WORKER__WEB_PORT)"),
+        ("RECSYS_WORKER__ROLES", "cooking", "worker.roles.0 (RECSYS_WORKER__ROLES)"),
+        ("RECSYS_WORKER__SESSION_TIMEOUT_MS", "2000", "3 times heartbeat_interval_ms"),
+        ("RECSYS_EVENTS__WEIGHTS__BUY", "1", "'buy' is no event type"),
+        ("RECSYS_EVENTS__WEIGHTS__VIEW", "1e9", "weight of view"),
+        ("RECSYS_STATE__USER_TTL_DAYS", "nan", "state.user_ttl_days"),
+        ("RECSYS_BROKER", "kafka", "broker (RECSYS_BROKER): 'kafka' is not host:port"),
+        ("RECSYS_BROKER", "a:9092,b:99999", "'b:99999' is not host:port"),
+        ("RECSYS_PREFIX", "Shop_1", "prefix (RECSYS_PREFIX)"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch, name, value, told):
+    monkeypatch.setenv(name, value)
+    assert told in refused()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("partitons = 3", "partitons is no setting; did you mean partitions?"),
+        ("[worker]\nweb_prt = 3", "worker.web_prt is no setting; did you mean worker.web_port?"),
+        ("[wrker]\nweb_port = 3", "wrker is no setting"),
+        ("partitions = 'many'", "partitions (RECSYS_PARTITIONS)"),
+        ("worker = 3", "worker (RECSYS_WORKER)"),
+        ("partitions = = 3", "recsys.toml: "),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(tmp_path, text, told):
+    (tmp_path / "recsys.toml").write_text(text)
+    assert told in refused()
+
+
+def test_the_template_holds_every_setting_at_its_default(tmp_path):
+    text = template()
+    assert tomllib.loads(text) == {name: {} for name in ("worker", "events", "state", "rank")}
+    values = re.sub(r"^# (\w+ = .*)", r"\1", text, flags=re.MULTILINE)
+    (tmp_path / "recsys.toml").write_text(values)
+    assert effective(load()) == effective(Settings())
+    for path, _, about in described():
+        assert about, path
+        assert f"`{variable_of(path)}`" in reference()
+
+
+def test_secrets_are_masked():
+    class Security(Section):
+        password: SecretStr = setting(SecretStr("hunter2"), "of the broker")
+        empty: SecretStr = setting(SecretStr(""), "none")
+
+    assert effective(Security()) == {"password": MASK, "empty": ""}
+
+
+def test_settings_can_not_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load().partitions = 3
+
+
+def test_reading_settings_loads_nothing_heavy():
+    code = (
+        "import sys, recsys.settings; "
+        "heavy = {'numpy', 'faust', 'aiokafka', 'numba', 'torch'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
