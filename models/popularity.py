@@ -1,0 +1,122 @@
+"""Popularity: counts for ever, and weights that decay at several half-lives."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.base import ItemEvents, Query, Scores, empty_answer, no_carriers
+from models.clock import era_of, era_shift, weight_at
+from models.columns import Column, Slots, Table
+from models.kernels import kernel
+
+N_TYPES = 9  # kinds of events, in the order of the contract
+
+
+@dataclass(frozen=True)
+class PopularityConfig:
+    """Args: half-lives on the activity clock; how many items a top list has, and its age at most."""
+
+    half_lives_events: tuple[float, ...] = (500.0, 2_000.0, 10_000.0, 50_000.0)
+    top: int = 256
+    refresh_events: int = 256
+
+
+class Popularity:
+    """Decayed counts of items; the first answer for whom nothing else is known.
+
+    Integer columns (`events`, `users`, `counts`, `first_s`, `last_s`) do not depend on the order
+    of events; `decayed` holds one sum a half-life.
+    """
+
+    name = "popularity"
+
+    def __init__(self, config: PopularityConfig = PopularityConfig()) -> None:
+        self.config = config
+        self._half_lives = np.array(config.half_lives_events, np.float64)
+        self._tops: dict[int, tuple[float, int, Slots, Scores]] = {}
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        halves = len(self.config.half_lives_events)
+        return (
+            Column("events", "<u4"),
+            Column("users", "<u4"),
+            Column("counts", "<u4", N_TYPES),
+            Column("first_s", "<u4"),
+            Column("last_s", "<u4"),
+            Column("decayed", "<f4", halves),
+            Column("era", "<u4", halves),
+        )
+
+    def learn(self, table: Table, events: ItemEvents) -> None:
+        """Count events; negative weights take decayed popularity away, down to 0."""
+        table.touch(events.items)
+        _learn(
+            table.rows, events.items, events.types, events.weights, events.times_s, events.clock,
+            events.is_new, self._half_lives,
+        )  # fmt: skip
+
+    def recommend(self, table: Table, query: Query, half_life: int = 1) -> tuple[Slots, Scores]:
+        """The most popular items at one of the half-lives (its index); at most 256 events old."""
+        known = self._tops.get(half_life)
+        size = min(query.n_items, table.size)
+        if known is not None:
+            clock, items, slots, scores = known
+            fresh = 0 <= query.clock - clock < self.config.refresh_events
+            if fresh and items == size and len(slots):
+                return slots, scores
+        if not size:
+            return empty_answer()
+        everything = np.arange(size, dtype=np.int32)
+        scores = self.scores_of(table, half_life, query.clock, everything)
+        count = min(self.config.top, size)
+        slots = np.argpartition(-scores, count - 1)[:count].astype(np.int32)
+        slots = slots[scores[slots] > 0.0]
+        self._tops[half_life] = (query.clock, size, slots, scores[slots])
+        return slots, scores[slots]
+
+    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+        """None: popularity comes from everyone."""
+        return no_carriers(items)
+
+    def scores_of(self, table: Table, half_life: int, clock: float, slots: Slots) -> Scores:
+        """Decayed weight of slots now, shape (len(slots),)."""
+        out = np.empty(len(slots), np.float32)
+        _scores(table.rows, slots, half_life, self._half_lives[half_life], clock, out)
+        return out
+
+    def forget_tops(self) -> None:
+        """Build the top lists anew at the next question, e.g. after a restore."""
+        self._tops.clear()
+
+
+@kernel
+def _learn(
+    rows: Any, items: Any, types: Any, weights: Any, times_s: Any, clock: Any, is_new: Any,
+    half_lives: Any,
+) -> None:  # fmt: skip
+    for e in range(len(items)):
+        row = rows[items[e]]
+        if row.events == 0 or times_s[e] < row.first_s:
+            row.first_s = times_s[e]
+        row.last_s = max(row.last_s, times_s[e])
+        row.events += 1
+        row.users += is_new[e]
+        row.counts[types[e]] += 1
+        for h in range(len(half_lives)):
+            era = era_of(clock[e], half_lives[h])
+            if row.era[h] < era:
+                row.decayed[h] *= np.float32(era_shift(int(row.era[h]), era))
+                row.era[h] = era
+            added = weights[e] * weight_at(clock[e], half_lives[h], int(row.era[h]))
+            row.decayed[h] = max(np.float32(0.0), row.decayed[h] + np.float32(added))
+
+
+@kernel
+def _scores(rows: Any, slots: Any, h: int, half_life: float, clock: float, out: Any) -> None:
+    era = era_of(clock, half_life)
+    now = 1.0 / weight_at(clock, half_life, era)
+    for at in range(len(out)):
+        row = rows[slots[at]]
+        out[at] = row.decayed[h] * era_shift(int(row.era[h]), era) * now

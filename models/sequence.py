@@ -1,0 +1,36 @@
+"""Sequence rules: what tends to follow the last three items (Ludewig and Jannach 2018, SR)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from models.base import Query, Scores
+from models.columns import Slots, Table
+from models.item_knn import PairConfig, PairModel
+
+LAST_ITEMS = 3
+CONFIG = PairConfig(
+    neighbours=24, positions=LAST_ITEMS, position_decay=0.5, both_ways=False, conditional=True
+)
+
+
+class Sequence(PairModel):
+    """Transitions from each of the last three items to the next; read from the last three."""
+
+    def __init__(self, config: PairConfig = CONFIG) -> None:
+        super().__init__("sequence", config)
+
+    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
+        """What followed the query's newest items, by the share of what followed them."""
+        return super().recommend(table, self._newest(query))
+
+    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+        """The newest item that each of `items` follows most."""
+        return super().carriers(table, self._newest(query), items)
+
+    def _newest(self, query: Query) -> Query:
+        count = self.config.positions
+        weights = (self.config.position_decay ** np.arange(len(query.items[:count]))).astype(
+            np.float32
+        )
+        return replace(query, items=query.items[:count], weights=weights)

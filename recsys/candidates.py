@@ -1,0 +1,269 @@
+"""Candidates: small named sources, each with its own idea of what a user may want, and their union.
+
+A source is any object with a `name` and `candidates(context) -> (item_slots, scores)`. It may
+return as many as it likes: its best ones join the union, and all its scores describe them there.
+A package adds one by the entry-point group `recsys.candidates`; settings choose by name.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import Query, Scores, empty_answer
+from models.columns import NONE, Slots
+from models.item_knn import PairModel
+from models.kernels import kernel
+from models.popularity import Popularity
+from recsys.catalogue import Catalogue
+from recsys.state import History, ItemState
+
+ENTRY_POINTS = "recsys.candidates"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a source may look at. Nothing in it may be written."""
+
+    items: ItemState
+    catalogue: Catalogue
+    history: History
+    query: Query
+    now_s: float
+    limit: int  # how many of a source's candidates can join the union
+    allowed: NDArray[np.bool_] | None = None  # a request's filter, over all item slots
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One source of candidates.
+
+    It may also have `carriers(context, items) -> item slots`, the past item that carried each
+    score (-1: none), and `reason`, a phrase with `{item}` where that item's title goes.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """Item slots with scores above 0, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The union: c items, what each of the sources says of them, and which ones found them."""
+
+    items: Slots  # (c,)
+    scores: NDArray[np.float32]  # (c, sources), 0 where a source says nothing
+    found: NDArray[np.uint32]  # (c,), bit s: among the best of source s
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass
+class Pairs:
+    """Neighbours of the user's newest items, from a model of pairs."""
+
+    model: PairModel
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """Everything in the neighbour lists of the query's items."""
+        return self.model.recommend(context.items.tables[self.name], context.query)
+
+    def carriers(self, context: Context, items: Slots) -> Slots:
+        """The past item whose list gave most."""
+        return self.model.carriers(context.items.tables[self.name], context.query, items)
+
+
+@dataclass
+class Popular:
+    """What most users want, at one of the popularity's half-lives."""
+
+    model: Popularity
+    half_life: int
+    name: str = "popularity"
+    reason: str = "popular with everyone"
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The top of all items, at most a few hundred events old."""
+        table = context.items.tables[self.model.name]
+        return self.model.recommend(table, context.query, self.half_life)
+
+
+@dataclass
+class Own:
+    """What the user had before: often and lately."""
+
+    name: str = "own"
+    reason: str = "you had {item} before"
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The user's own items with positive weight."""
+        past = context.history
+        if not len(past.items):
+            return empty_answer()
+        age_days = np.maximum(context.now_s - past.last_s, 0.0) / 86_400.0
+        scores = np.log1p(past.counts) / (1.0 + np.log1p(age_days))
+        liked = past.weights > 0
+        return past.items[liked], scores[liked].astype(np.float32)
+
+    def carriers(self, context: Context, items: Slots) -> Slots:
+        """The item itself."""
+        return items
+
+
+@dataclass
+class Newest:
+    """Products listed last that few have seen."""
+
+    name: str = "newest"
+    reason: str = "new in the catalogue"
+    events_max: int = 5
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The newest products with fewer than `events_max` events; the newest scores 1."""
+        slots = context.catalogue.newest()
+        slots = slots[context.items.tables["popularity"]["events"][slots] < self.events_max]
+        slots = slots[: 4 * context.limit]
+        return slots, (1.0 / (1.0 + np.arange(len(slots)) / 10.0)).astype(np.float32)
+
+
+@dataclass
+class Category:
+    """The popular and the new in the categories of the user's newest items."""
+
+    model: Popularity
+    half_life: int = 2
+    name: str = "category"
+    reason: str = "same category as {item}"
+    per_category: int = 50
+    _tops: dict[int, tuple[float, int, Slots, Scores]] = field(default_factory=dict)
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The top of each category, by the category's share of the query's weight."""
+        weights = self._weights(context)
+        if not weights:
+            return empty_answer()
+        parts = [(*self._top(context, code), weight) for code, weight in weights.items()]
+        slots = np.concatenate([part[0] for part in parts])
+        scores = np.concatenate([part[1] * np.float32(part[2]) for part in parts])
+        return slots, scores
+
+    def carriers(self, context: Context, items: Slots) -> Slots:
+        """The newest item of the same category."""
+        category = context.catalogue.category
+        past = context.query.items
+        out = np.full(len(items), NONE, np.int32)
+        for at, slot in enumerate(items.tolist()):
+            same = past[category[past] == category[slot]]
+            if len(same) and category[slot] != NONE:
+                out[at] = same[0]
+        return out
+
+    def _weights(self, context: Context) -> dict[int, float]:
+        codes = context.catalogue.category[context.query.items].tolist()
+        weights: dict[int, float] = {}
+        for code, weight in zip(codes, context.query.weights.tolist(), strict=True):
+            if code != NONE:
+                weights[code] = weights.get(code, 0.0) + weight
+        total = sum(weights.values())
+        return {code: weight / total for code, weight in weights.items()}
+
+    def _top(self, context: Context, code: int) -> tuple[Slots, Scores]:
+        clock, changes = context.query.clock, context.catalogue.changes
+        known = self._tops.get(code)
+        if known and 0 <= clock - known[0] < self.model.config.refresh_events * 4:
+            if known[1] == changes:
+                return known[2], known[3]
+        slots = context.catalogue.members(code)
+        table = context.items.tables[self.model.name]
+        scores = self.model.scores_of(table, self.half_life, clock, slots)
+        if len(slots) > self.per_category:
+            best = np.argpartition(-scores, self.per_category - 1)[: self.per_category]
+            slots, scores = slots[best], scores[best]
+        # A category without any events still has its products, the newest ones first.
+        highest = scores.max(initial=0.0)
+        scores = scores / highest if highest > 0 else np.zeros_like(scores)
+        scores = (scores + 1e-3).astype(np.float32)
+        self._tops[code] = (clock, changes, slots, scores)
+        return slots, scores
+
+
+def plugged_in() -> dict[str, Callable[[], Source]]:
+    """Sources that installed packages offer, by name."""
+    return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
+
+
+class Union:
+    """Joins what the sources say. Holds scratch room, one instance a pipeline."""
+
+    def __init__(self) -> None:
+        self._places = np.zeros(0, np.int32)
+
+    def join(
+        self,
+        answers: Sequence[tuple[Slots, Scores]],
+        usable: NDArray[np.bool_],
+        limit: int,
+    ) -> Candidates:
+        """The best `limit` usable items of each source; `usable` is a mask over all slots."""
+        if len(self._places) < len(usable):
+            self._places = np.zeros(max(len(usable), 2 * len(self._places)), np.int32)
+        offsets = np.zeros(len(answers) + 1, np.int64)
+        np.cumsum([len(slots) for slots, _ in answers], out=offsets[1:])
+        slots = np.concatenate([slots for slots, _ in answers])
+        said = np.concatenate([scores for _, scores in answers])
+        room = min(int(offsets[-1]), limit * len(answers))
+        items = np.empty(room, np.int32)
+        scores = np.zeros((room, len(answers)), np.float32)
+        found = np.zeros(room, np.uint32)
+        count = _join(slots, said, offsets, usable, limit, self._places, items, scores, found)
+        return Candidates(items[:count], scores[:count], found[:count])
+
+
+@kernel
+def _join(
+    slots: Any, said: Any, offsets: Any, usable: Any, limit: int, places: Any,
+    items: Any, scores: Any, found: Any,
+) -> int:  # fmt: skip
+    count = 0
+    for s in range(len(offsets) - 1):
+        start, stop = offsets[s], offsets[s + 1]
+        eligible = np.empty(stop - start, np.float32)
+        n = 0
+        for at in range(start, stop):
+            if usable[slots[at]] and said[at] > 0.0 and said[at] < np.inf:
+                eligible[n] = said[at]
+                n += 1
+        threshold = np.float32(0.0)
+        if n > limit:
+            threshold = np.partition(eligible[:n], n - limit)[n - limit]
+        taken = 0
+        for at in range(start, stop):
+            slot = slots[at]
+            if not usable[slot] or not said[at] > 0.0 or not said[at] < np.inf:
+                continue
+            if said[at] >= threshold and taken < limit:
+                taken += 1
+                if places[slot] == 0:
+                    items[count] = slot
+                    count += 1
+                    places[slot] = count
+                found[places[slot] - 1] |= np.uint32(1) << np.uint32(s)
+    for s in range(len(offsets) - 1):
+        for at in range(offsets[s], offsets[s + 1]):
+            place = places[slots[at]]
+            if place > 0 and said[at] > 0.0 and said[at] < np.inf:
+                scores[place - 1, s] = said[at]
+    for row in range(count):
+        places[items[row]] = 0
+    return count

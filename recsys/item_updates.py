@@ -1,0 +1,141 @@
+"""What a chunk of user events means for items, packed into one record for the item side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import ItemEvents
+from models.columns import NONE, Slots
+from models.history import CONTEXT_SIZE
+from recsys.state import ItemState
+
+VERSION = 1
+
+
+class ItemUpdatesError(Exception):
+    """A record of item updates that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One list as it was before its step: what the ranker saw, and what the user then chose."""
+
+    features: NDArray[np.float16]  # (candidates, features)
+    chosen: NDArray[np.int32]  # rows of `features`, at least one
+
+
+@dataclass(frozen=True, slots=True)
+class ItemUpdates:
+    """Columns of n events without their users, and the examples sampled among them."""
+
+    items: Slots  # (n,)
+    types: NDArray[np.uint8]  # (n,)
+    weights: NDArray[np.float32]  # (n,)
+    times_s: NDArray[np.uint32]  # (n,)
+    is_new: NDArray[np.bool_]  # (n,)
+    context: Slots  # (n, 16), -1: none
+    ages_s: NDArray[np.uint32]  # (n, 16)
+    examples: Sequence[Example] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def at(self, clock: NDArray[np.float64]) -> ItemEvents:
+        """The events, with the activity clock at each."""
+        return ItemEvents(
+            self.items, self.types, self.weights, self.times_s, clock, self.is_new, self.context,
+            self.ages_s,
+        )  # fmt: skip
+
+    def encode(self, items: ItemState) -> bytes:
+        """One record: a table of the distinct items, and columns that point into it."""
+        distinct, where = np.unique(
+            np.concatenate([self.items, self.context.ravel()]), return_inverse=True
+        )
+        first = int(len(distinct) > 0 and distinct[0] == NONE)
+        # 0 is "none", 1 the table's first item.
+        places = where - (first - 1)
+        kind = np.dtype("<u2" if len(distinct) < 65_535 else "<u4")
+        names, keys = items.ids.names, items.ids.keys
+        width = len(self.items)
+        record = _Record(
+            version=VERSION,
+            table=[names[slot] or int(keys[slot]) for slot in distinct[first:].tolist()],
+            items=places[:width].astype(kind).tobytes(),
+            types=self.types.tobytes(),
+            weights=self.weights.astype("<f4").tobytes(),
+            times_s=self.times_s.astype("<u4").tobytes(),
+            is_new=self.is_new.tobytes(),
+            context=places[width:].astype(kind).tobytes(),
+            ages_s=self.ages_s.astype("<u4").tobytes(),
+            wide=kind.itemsize == 4,
+            examples=[
+                (
+                    example.features.shape[1],
+                    example.features.astype("<f2").tobytes(),
+                    example.chosen.tolist(),
+                )
+                for example in self.examples
+            ],
+        )
+        return msgspec.msgpack.encode(record)
+
+    @classmethod
+    def decode(cls, items: ItemState, value: bytes) -> "ItemUpdates":
+        """Read a record back; its items get slots of this process.
+
+        Raises:
+            ItemUpdatesError: not a record of this version, or columns that do not fit together.
+        """
+        try:
+            record = msgspec.msgpack.decode(value, type=_Record)
+            if record.version != VERSION:
+                raise ItemUpdatesError(f"item updates of version {record.version}")
+            slots = np.array(
+                [NONE]
+                + [
+                    items.slot(entry) if isinstance(entry, str) else items.slot_of_key(entry)
+                    for entry in record.table
+                ],
+                np.int32,
+            )
+            kind = "<u4" if record.wide else "<u2"
+            count = len(record.types)
+            shape = (count, CONTEXT_SIZE)
+            return cls(
+                slots[np.frombuffer(record.items, kind)].reshape(count),
+                np.frombuffer(record.types, np.uint8).copy(),
+                np.frombuffer(record.weights, "<f4").reshape(count).copy(),
+                np.frombuffer(record.times_s, "<u4").reshape(count).copy(),
+                np.frombuffer(record.is_new, np.bool_).reshape(count).copy(),
+                slots[np.frombuffer(record.context, kind)].reshape(shape),
+                np.frombuffer(record.ages_s, "<u4").reshape(shape).copy(),
+                [
+                    Example(
+                        np.frombuffer(features, "<f2").reshape(-1, width).copy(),
+                        np.array(chosen, np.int32),
+                    )
+                    for width, features, chosen in record.examples
+                ],
+            )
+        except (msgspec.MsgspecError, IndexError, ValueError) as error:
+            raise ItemUpdatesError(str(error)) from error
+
+
+class _Record(msgspec.Struct, array_like=True):
+    """The record: MessagePack, little-endian columns."""
+
+    version: int
+    table: list[str | int]
+    items: bytes
+    types: bytes
+    weights: bytes
+    times_s: bytes
+    is_new: bytes
+    context: bytes
+    ages_s: bytes
+    wide: bool
+    examples: list[tuple[int, bytes, list[int]]]
