@@ -1,13 +1,12 @@
 """A chunk: consecutive records of one partition, as one fetch brought them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
-Headers = list[tuple[str, bytes]]
-NO_HEADERS: Headers = []
+Headers = Sequence[tuple[str, bytes]]
 
 
 class Position(NamedTuple):
@@ -22,7 +21,7 @@ class Record(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: Headers = NO_HEADERS
+    headers: Headers = ()
 
 
 def _nobody() -> None:

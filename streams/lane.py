@@ -8,7 +8,7 @@ committed offsets, then start. Each round after that is one transaction.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -42,8 +42,8 @@ class State(Protocol):
     def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
         """The round's changed rows, as they go to the log."""
 
-    def load_record(self, key: bytes, value: bytes | None) -> None:
-        """Take one row from the log; `None` removes it."""
+    def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take rows from the log, in its order; a value of `None` removes one."""
 
     def snapshot(self) -> dict[str, Any]:
         """A copy that later rounds do not touch."""
@@ -254,8 +254,7 @@ class Lane(Generic[S]):
                 start = 0
 
             def load(records: list[ConsumerRecord]) -> None:
-                for record in records:
-                    state.load_record(record.key, record.value)
+                state.load_records((record.key, record.value) for record in records)
 
             def progress(done: int, total: int) -> None:
                 self.restored = (done, total)

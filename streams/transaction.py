@@ -19,6 +19,7 @@ from streams.connection import Connection
 RETRY_BACKOFF_MS = 5  # Kafka 4 asks older clients to retry while markers are written (decisions.md)
 BATCH_BYTES_MAX = 1 << 20
 REQUEST_BYTES_MAX = 16 << 20
+NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class LaneFencedError(Exception):
@@ -111,7 +112,8 @@ class LaneProducer:
         producer = self._producer
         sent = []
         batch, count = producer.create_batch(), 0
-        for key, value, headers in records:
+        for key, value, given in records:
+            headers = list(given) if given else NO_HEADERS
             if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 batch.close()
                 future = await producer.send_batch(batch, target.topic, partition=target.partition)

@@ -1,0 +1,113 @@
+"""The items role: one writer an item. Folds what the lanes of users learned into item state."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from recsys import metrics
+from recsys.item_updates import ItemUpdates, ItemUpdatesError
+from recsys.pipeline import Pipeline
+from streams import codec, dead_letters, topics
+from streams.chunk import Chunk, Position
+from streams.lane import Outcome
+from streams.tail import Tail
+
+log = structlog.get_logger(__name__)
+
+
+class ItemLane:
+    """The items of one partition; their rows lie in the state that the whole worker shares."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def begin(self) -> None:
+        """Start a round."""
+        self._pipeline.items.begin()
+
+    def commit(self) -> None:
+        """Keep the round's changes."""
+        self._pipeline.items.commit()
+
+    def rollback(self) -> None:
+        """Take the round's changes back."""
+        self._pipeline.items.rollback()
+
+    def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
+        """The round's changes, as records of the state log."""
+        return self._pipeline.items.dirty_records()
+
+    def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take back records of the state log."""
+        self._pipeline.items.load_records(records)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Items are read back from their log alone: its size is theirs, not history's."""
+        return {}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Nothing to take."""
+
+
+class ItemLanes:
+    """The application of the items role."""
+
+    def __init__(self, pipeline: Pipeline, tail: Tail, prefix: str) -> None:
+        self.pipeline = pipeline
+        self._tail = tail
+        self._updates = topics.ITEM_UPDATES.name(prefix)
+        self._catalogue = topics.CATALOGUE.name(prefix)
+        self._state = topics.ITEM_STATE.name(prefix)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the role reads."""
+        return self._updates, self._catalogue
+
+    def open(self, lane: int) -> ItemLane:
+        """From here on the lane's rows are ours to write; the tail need not read them."""
+        self._tail.owned.add(Position(self._state, lane))
+        return ItemLane(self.pipeline)
+
+    def opened(self, lane: int, state: ItemLane) -> None:
+        """The lane is restored."""
+
+    def closed(self, lane: int) -> None:
+        """Another owner writes the rows now: follow it."""
+        self._tail.owned.discard(Position(self._state, lane))
+
+    def committed(self, lane: int, state: ItemLane) -> None:
+        """The round has taken effect."""
+
+    def due_s(self, lane: int, state: ItemLane) -> float | None:
+        """Nothing is due without input."""
+        return None
+
+    def apply(self, lane: int, state: ItemLane, chunks: Sequence[Chunk]) -> Outcome:
+        """One round: fold updates in the order of their log; refuse what the catalogue may not."""
+        outcome = Outcome()
+        for chunk in chunks:
+            if chunk.source.topic == self._updates:
+                self._fold(chunk)
+            else:
+                self._check_catalogue(lane, chunk, outcome)
+        return outcome
+
+    def _fold(self, chunk: Chunk) -> None:
+        for record in chunk.records:
+            try:
+                updates = ItemUpdates.decode(self.pipeline.items, record.value)
+            except ItemUpdatesError as error:
+                log.error("item_updates.refused", offset=record.offset, error=str(error))
+                metrics.dead_letter(record.topic, "item-updates")
+                continue
+            self.pipeline.fold(updates)
+
+    def _check_catalogue(self, lane: int, chunk: Chunk, outcome: Outcome) -> None:
+        """Every worker reads the catalogue by itself; its owner alone writes the dead letters."""
+        _, _, bad = codec.decode_chunk(topics.CATALOGUE, chunk.records)
+        target = Position(topics.dead_letter_name(chunk.source.topic), lane)
+        for record, error in bad:
+            outcome.add(target, dead_letters.dead_letter(record, error))
+            metrics.dead_letter(chunk.source.topic, error.reason)

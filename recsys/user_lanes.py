@@ -1,0 +1,337 @@
+"""The behaviour role: what a lane of users does with events, requests and photos' embeddings.
+
+A round learns every event; how many lists it writes depends on the load. Up to the list budget each
+event has its own list; beyond it a user's list answers the newest of their events, and waits at
+most `list_delay_ms_max`. Learning never skips, lists may skip states that nobody will look at.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import NONE
+from recsys import metrics
+from recsys.event_batch import EventBatch
+from recsys.owed import SUFFIX, OwedLists
+from recsys.pipeline import Pipeline, Ranked
+from recsys.state import StateLimits, UserState
+from streams import codec, dead_letters, topics
+from streams.chunk import Chunk, Position, Record
+from streams.codec import DecodeError
+from streams.events import HEADER_ORIGIN, BehaviourEvent, RankedList, RecommendationRequest, Trigger
+from streams.lane import Outcome
+from streams.partition import partition_of
+
+IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
+
+
+class UserLane:
+    """The state of one lane: its users, and the lists it owes them."""
+
+    def __init__(self, users: UserState) -> None:
+        self.users = users
+        self.owed = OwedLists()
+
+    def begin(self) -> None:
+        """Start a round."""
+        self.users.begin()
+        self.owed.begin()
+
+    def commit(self) -> None:
+        """Keep the round's changes."""
+        self.users.commit()
+        self.owed.commit()
+
+    def rollback(self) -> None:
+        """Take the round's changes back."""
+        self.users.rollback()
+        self.owed.rollback()
+
+    def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
+        """The round's changes, as records of the state log."""
+        return self.users.dirty_records() + self.owed.dirty_records()
+
+    def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take back records of the state log."""
+        rows, owed = [], []
+        for record in records:
+            (owed if record[0].endswith(SUFFIX) else rows).append(record)
+        self.users.load_records(rows)
+        self.owed.load_records(owed)
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy that later rounds do not touch."""
+        owed = self.owed.snapshot()
+        return {
+            **self.users.snapshot(),
+            "owed_keys": [key.decode("latin-1") for key, _ in owed],
+            "owed_values": [value.decode("latin-1") for _, value in owed],
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Become that copy. Raises StateError where it is of another version or shape."""
+        self.users.restore(snapshot)
+        pairs = zip(snapshot["owed_keys"], snapshot["owed_values"], strict=True)
+        self.owed.load_records((k.encode("latin-1"), v.encode("latin-1")) for k, v in pairs)
+
+
+@dataclass(frozen=True)
+class UserLanesConfig:
+    """Names and bounds of the behaviour role. Rates are for the whole worker."""
+
+    prefix: str = "recsys"
+    partitions: int = 24
+    item_partitions: int = 1
+    k: int = 10
+    variant: str = "default"
+    lists_per_s_max: float = 2500.0
+    list_delay_ms_max: int = 2000
+    future_ms_max: int = topics.DAY_MS
+    unknown_items: str = "learn"
+    limits: StateLimits = StateLimits()
+
+
+class ListBudget:
+    """How many lists may be written now: a bucket that fills at a steady rate."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._held = per_s / 2
+        self._at = time.monotonic()
+
+    def available(self) -> int:
+        """Lists that may be written now."""
+        now = time.monotonic()
+        self._held = min(self._per_s / 2, self._held + (now - self._at) * self._per_s)
+        self._at = now
+        return max(0, int(self._held))
+
+    def spend(self, count: int) -> None:
+        """That many were written; a debt is paid back before the next."""
+        self._held -= count
+
+
+class UserLanes:
+    """The application of the behaviour role."""
+
+    def __init__(self, pipeline: Pipeline, config: UserLanesConfig) -> None:
+        self.pipeline = pipeline
+        self.lanes: dict[int, UserLane] = {}
+        self._config = config
+        self._budget = ListBudget(config.lists_per_s_max)
+        name = config.prefix
+        self._behaviour = topics.BEHAVIOUR.name(name)
+        self._requests = topics.REQUESTS.name(name)
+        self._lists = topics.RECOMMENDATIONS.name(name)
+        self._item_updates = topics.ITEM_UPDATES.name(name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the role reads: lane p is partition p of each."""
+        return self._behaviour, self._requests
+
+    # -- what the lanes ask
+
+    def open(self, lane: int) -> UserLane:
+        """An empty lane."""
+        return UserLane(UserState(self.pipeline.items, self._config.limits))
+
+    def opened(self, lane: int, state: UserLane) -> None:
+        """The lane is restored."""
+        self.lanes[lane] = state
+
+    def closed(self, lane: int) -> None:
+        """The lane has gone."""
+        self.lanes.pop(lane, None)
+
+    def committed(self, lane: int, state: UserLane) -> None:
+        """The round has taken effect."""
+
+    def due_s(self, lane: int, state: UserLane) -> float | None:
+        """Owed lists are written when nothing else waits."""
+        return IDLE_DUE_S if len(state.owed) else None
+
+    def apply(self, lane: int, state: UserLane, chunks: Sequence[Chunk]) -> Outcome:
+        """One round: learn all of it, write the lists that the budget has room for."""
+        outcome = Outcome()
+        for chunk in chunks:
+            if chunk.source.topic == self._behaviour:
+                self._learn(lane, state, chunk, outcome)
+            else:
+                self._answer_requests(lane, state, chunk, outcome)
+        self._pay_owed(lane, state, outcome, idle=not chunks)
+        return outcome
+
+    # -- events
+
+    def _learn(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+        events, records = self._read(topics.BEHAVIOUR, lane, state, chunk, outcome)
+        if not events:
+            return
+        users = state.users
+        batch = EventBatch.of(
+            users,
+            [event.user_id for event in events],
+            [event.item_id for event in events],
+            [event.type for event in events],
+            [event.timestamp for event in events],
+            [event.value for event in events],
+            [
+                event.event_id or _origin(record)
+                for event, record in zip(events, records, strict=True)
+            ],
+        )
+        wanted, deferred = self._share_budget(batch)
+        updates, lists = self.pipeline.learn_and_recommend(users, batch, wanted, self._config.k)
+        for at, ranked in enumerate(lists):
+            if ranked is None:
+                continue
+            event, record = events[at], records[at]
+            self._write_list(
+                lane, outcome, ranked, event.user_id, "event", chunk.source.topic, record.offset,
+                event.timestamp,
+            )  # fmt: skip
+            state.owed.settle(event.user_id)
+        self._budget.spend(int(wanted.sum()))
+        now_ms = _now_ms()
+        for at in deferred:
+            event = events[at]
+            state.owed.defer(event.user_id, records[at].offset, event.timestamp, now_ms)
+        if len(updates):
+            packed = Record(None, updates.encode(self.pipeline.items))
+            outcome.add(Position(self._item_updates, lane % self._config.item_partitions), packed)
+        metrics.events(chunk.source.topic, len(events), events[-1].timestamp)
+
+    def _share_budget(self, batch: EventBatch) -> tuple[NDArray[np.bool_], list[int]]:
+        """Which events have a list of their own, and whose lists wait."""
+        count, room = len(batch), self._budget.available()
+        if count <= room:
+            return np.ones(count, np.bool_), []
+        newest: dict[int, int] = {}
+        for at, user in enumerate(batch.users.tolist()):
+            newest[user] = at
+        chosen = list(newest.values())
+        wanted = np.zeros(count, np.bool_)
+        wanted[chosen[:room]] = True
+        return wanted, chosen[room:]
+
+    def _pay_owed(self, lane: int, state: UserLane, outcome: Outcome, *, idle: bool) -> None:
+        """Write lists that waited: all that are overdue, more where the budget has room."""
+        if not len(state.owed):
+            return
+        now_ms = _now_ms()
+        overdue_ms = now_ms - self._config.list_delay_ms_max * 3 // 4
+        room = self._budget.available()
+        paid = 0
+        for user_id, owed in state.owed.take(len(state.owed)):
+            if owed.since_ms > overdue_ms and paid >= room:
+                break
+            slot = state.users.find(user_id)
+            if slot != NONE:
+                ranked = self.pipeline.recommend(
+                    state.users, slot, owed.event_time_ms, self._config.k
+                )
+                self._write_list(
+                    lane, outcome, ranked, user_id, "event", self._behaviour, owed.offset,
+                    owed.event_time_ms,
+                )  # fmt: skip
+            state.owed.settle(user_id)
+            paid += 1
+        self._budget.spend(paid)
+
+    # -- requests
+
+    def _answer_requests(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+        requests, records = self._read(topics.REQUESTS, lane, state, chunk, outcome)
+        request: RecommendationRequest
+        for request, record in zip(requests, records, strict=True):
+            time_ms = int(request.timestamp) if request.timestamp else int(record.timestamp)
+            slot = state.users.find(request.user_id)
+            ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request)
+            self._write_list(
+                lane, outcome, ranked, request.user_id, "request", chunk.source.topic,
+                record.offset, time_ms, request_id=request.request_id,
+            )  # fmt: skip
+
+    # -- shared steps
+
+    def _read(
+        self, topic: topics.Topic, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome
+    ) -> tuple[list[Any], list[Any]]:
+        """Decode a chunk; dead letters and records of other lanes are written on the way."""
+        messages, records, bad = codec.decode_chunk(
+            topic, chunk.records, self._config.future_ms_max
+        )
+        known = state.users.find
+        kept_messages, kept_records = [], []
+        for message, record in zip(messages, records, strict=True):
+            if known(message.user_id) == NONE:
+                home = partition_of(record.key, self._config.partitions)
+                if home != lane:
+                    self._pass_on(home, record, outcome)
+                    continue
+            if (
+                self._config.unknown_items == "dead-letter"
+                and isinstance(message, BehaviourEvent)
+                and not self.pipeline.catalogue.lists(message.item_id)
+            ):
+                what = f"{message.item_id!r} is not in the catalogue"
+                bad.append((record, DecodeError("unknown-item", "item_id", what)))
+                continue
+            kept_messages.append(message)
+            kept_records.append(record)
+        target = Position(topics.dead_letter_name(chunk.source.topic), lane)
+        for record, error in bad:
+            outcome.add(target, dead_letters.dead_letter(record, error))
+            metrics.dead_letter(chunk.source.topic, error.reason)
+        return kept_messages, kept_records
+
+    def _pass_on(self, home: int, record: Any, outcome: Outcome) -> None:
+        """Another client's partitioner put it here: send it to its own lane, once."""
+        origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
+        headers = [(name, value) for name, value in record.headers if name != HEADER_ORIGIN]
+        headers.append((HEADER_ORIGIN, origin))
+        outcome.add(Position(record.topic, home), Record(record.key, record.value, headers))
+        metrics.passed_on(record.topic)
+
+    def _write_list(
+        self,
+        lane: int,
+        outcome: Outcome,
+        ranked: Ranked,
+        user_id: str,
+        kind: Any,
+        topic: str,
+        offset: int,
+        event_time_ms: int,
+        request_id: str | None = None,
+    ) -> None:
+        version = self.pipeline.model_version
+        answer = RankedList(
+            list_id=f"{topic}/{lane}/{offset}@{version}",
+            user_id=user_id,
+            trigger=Trigger(kind=kind, topic=topic, partition=lane, offset=offset),
+            items=self.pipeline.explain(ranked),
+            model_version=version,
+            variant=self._config.variant,
+            event_time=event_time_ms,
+            produced_time=_now_ms(),
+            request_id=request_id,
+        )
+        outcome.add(Position(self._lists, lane), Record(user_id.encode(), codec.encode(answer)))
+
+
+def _origin(record: Any) -> str | None:
+    """A passed-on record is known by where it first lay."""
+    for name, value in record.headers:
+        if name == HEADER_ORIGIN and value:
+            return str(value.decode("utf-8", "replace"))
+    return None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

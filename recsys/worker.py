@@ -1,0 +1,253 @@
+"""The worker process: joins wire and maths by role, watches over them, and ends cleanly.
+
+tail (products, item state) ─▶ ItemState, Catalogue ─▶ Pipeline ─▶ UserLanes, ItemLanes
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from recsys.catalogue import Catalogue
+from recsys.item_lanes import ItemLanes
+from recsys.pages import add_pages
+from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.rerank import RerankConfig
+from recsys.settings import Settings
+from recsys.state import ItemState, StateLimits
+from recsys.user_lanes import UserLanes, UserLanesConfig
+from streams import admin, codec, topics
+from streams.connection import Connection
+from streams.lane import Application, LaneConfig
+from streams.tail import Tail
+from streams.worker import GroupConfig, RoleWorker
+
+log = structlog.get_logger(__name__)
+
+ROLES = ("behaviour", "items", "images")
+SWITCH_INTERVAL_S = 0.001  # the fetching thread must not wait long for the interpreter
+
+
+class WorkerFailedError(Exception):
+    """The worker cannot go on; the message is for its operator."""
+
+
+class Worker:
+    """One process with its roles, from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+        self.settings = settings
+        self.roles = tuple(roles)
+        self.connection = Connection(settings.broker)
+        self.items = ItemState(default_models())
+        self.catalogue = Catalogue(self.items)
+        self.pipeline = Pipeline(pipeline_config(settings), self.items, self.catalogue)
+        self.tail = Tail(self.connection, self._loaders())
+        self.users: UserLanes | None = None
+        self.workers: list[RoleWorker[Any]] = []
+        self.started_at = time.monotonic()
+        self.tail_ready = False
+
+    # -- what every worker reads whole
+
+    def _loaders(self) -> dict[str, Callable[[list[ConsumerRecord]], None]]:
+        prefix = self.settings.prefix
+        return {
+            topics.CATALOGUE.name(prefix): self._load_products,
+            topics.ITEM_STATE.name(prefix): self._load_items,
+        }
+
+    def _load_products(self, records: list[ConsumerRecord]) -> None:
+        products, good, _ = codec.decode_chunk(topics.CATALOGUE, records)
+        for product, record in zip(products, good, strict=True):
+            if product is None:
+                self.catalogue.remove(record.key.decode())
+            else:
+                self.catalogue.put(product)
+
+    def _load_items(self, records: list[ConsumerRecord]) -> None:
+        self.items.load_records((record.key, record.value) for record in records)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Compile, read what is shared, join the groups. Raises WorkerFailedError with what to do."""
+        self.pipeline.warm_up()
+        await self._check_topics()
+        await self.tail.start()
+        await self.tail.catch_up()
+        self.tail_ready = True
+        for role in self.roles:
+            application = self._application(role)
+            if application is not None:
+                self.workers.append(self._role_worker(role, application))
+        for worker in self.workers:
+            await worker.start()
+
+    async def _check_topics(self) -> None:
+        settings = self.settings
+        wanted = admin.wanted_topics(
+            settings.prefix, settings.partitions, settings.item_partitions, settings.replication
+        )
+        try:
+            found = await admin.find_topics(self.connection, [each.name for each in wanted])
+        except admin.AdminError as error:
+            raise WorkerFailedError(str(error)) from error
+        for difference in admin.differences(wanted, found):
+            if difference.severity == "error":
+                raise WorkerFailedError(difference.sentence)
+            log.warning("topic.differs", sentence=difference.sentence)
+
+    def _application(self, role: str) -> Application[Any] | None:
+        settings = self.settings
+        if role == "behaviour":
+            self.users = UserLanes(self.pipeline, user_lanes_config(settings))
+            return self.users
+        if role == "items":
+            return ItemLanes(self.pipeline, self.tail, settings.prefix)
+        return None
+
+    def _role_worker(self, role: str, application: Any) -> RoleWorker[Any]:
+        settings, mine = self.settings, self.settings.worker
+        state_topic = {"behaviour": topics.USER_STATE, "items": topics.ITEM_STATE}[role]
+        lanes = LaneConfig(
+            connection=self.connection,
+            group_id=f"{settings.application}-{role}",
+            topics=application.inputs,
+            state_topic=state_topic.name(settings.prefix),
+            snapshot_dir=settings.data_dir / "snapshots" if role == "behaviour" else None,
+            snapshot_interval_s=mine.snapshot_interval_s,
+            transaction_timeout_ms=mine.transaction_timeout_ms,
+            round_records_max=mine.chunk_events_max,
+        )
+        group = GroupConfig(
+            session_timeout_s=mine.session_timeout_ms / 1000,
+            heartbeat_interval_s=mine.heartbeat_interval_ms / 1000,
+            watchdog_s=mine.watchdog_s,
+            web_host=mine.web_host,
+            web_port=None if self.workers else mine.web_port,
+            data_dir=Path(settings.data_dir),
+        )
+        worker = RoleWorker(lanes, group, application)
+        if not self.workers:
+            add_pages(worker.app, self)
+        return worker
+
+    async def stop(self) -> None:
+        """Finish the rounds, write snapshots, leave the groups."""
+        for worker in self.workers:
+            await worker.stop()
+        await self.tail.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Assigned and restored, in every role."""
+        return bool(self.workers) and self.tail_ready and all(w.ready for w in self.workers)
+
+    async def until_ready(self) -> None:
+        """Wait until `ready`, or until a role fails."""
+        while not self.ready:
+            if (failure := self.failure()) is not None:
+                raise WorkerFailedError(str(failure)) from failure
+            await asyncio.sleep(0.05)
+
+    def failure(self) -> BaseException | None:
+        """Why this process cannot go on, if so."""
+        for worker in self.workers:
+            if worker.failure.done():
+                return worker.failure.result()
+        return self.tail.failed
+
+
+def pipeline_config(settings: Settings) -> PipelineConfig:
+    """The pipeline's part of the settings."""
+    rank = settings.rank
+    return PipelineConfig(
+        candidates_per_source=rank.candidates_per_source,
+        rerank=RerankConfig(repeats=rank.repeats),
+    )
+
+
+def user_lanes_config(settings: Settings) -> UserLanesConfig:
+    """The behaviour role's part of the settings."""
+    mine, state = settings.worker, settings.state
+    return UserLanesConfig(
+        prefix=settings.prefix,
+        partitions=settings.partitions,
+        item_partitions=settings.item_partitions,
+        k=settings.rank.k,
+        lists_per_s_max=2.5 * mine.list_events_per_s_max,
+        list_delay_ms_max=mine.list_delay_ms_max,
+        future_ms_max=settings.events.future_ms_max,
+        unknown_items=settings.events.unknown_items,
+        limits=StateLimits(
+            entries_max=state.user_entries_max,
+            inactive_days_max=max(1, int(state.user_ttl_days)),
+            users_max=state.users_max,
+        ),
+    )
+
+
+async def main(settings: Settings, roles: Sequence[str]) -> int:
+    """Run until SIGTERM or SIGINT (0), or until something fails for good (1)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    worker = Worker(settings, roles)
+    try:
+        await worker.start()
+        await _first(stop.wait(), worker.until_ready())
+        if not stop.is_set():
+            seconds = round(time.monotonic() - worker.started_at, 3)
+            log.info("worker.ready", roles=list(worker.roles), seconds=seconds)
+        while not stop.is_set():
+            if (failure := worker.failure()) is not None:
+                raise WorkerFailedError(f"{failure}") from failure
+            await _first(stop.wait(), asyncio.sleep(0.2))
+    except (WorkerFailedError, KafkaError, OSError) as error:
+        log.error("worker.failed", error=str(error) or repr(error))
+        return 1
+    finally:
+        await worker.stop()
+        log.info("worker.stopped")
+    return 0
+
+
+async def _first(*waits: Any) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+def run(settings: Settings, roles: Sequence[str]) -> int:
+    """Run a worker in this process; the exit code."""
+    configure_logging()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return asyncio.run(main(settings, roles))
+
+
+def configure_logging() -> None:
+    """Events with keys, one a line, on standard error; the libraries' own from warnings up."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.disable(logging.DEBUG)  # Faust and aiokafka format debug lines nobody reads
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
