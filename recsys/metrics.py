@@ -29,3 +29,8 @@ def dead_letter(topic: str, reason: str) -> None:
 def passed_on(topic: str) -> None:
     """A record was sent to its own lane."""
     PASSED_ON.labels(topic).inc()
+
+
+def list_written(trigger: str) -> None:
+    """A ranked list was written."""
+    LISTS.labels(trigger).inc()

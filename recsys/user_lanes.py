@@ -7,8 +7,8 @@ most `list_delay_ms_max`. Learning never skips, lists may skip states that nobod
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,8 @@ class UserLane:
 
     def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take back records of the state log."""
-        rows, owed = [], []
+        rows: list[tuple[bytes, bytes | None]] = []
+        owed: list[tuple[bytes, bytes | None]] = []
         for record in records:
             (owed if record[0].endswith(SUFFIX) else rows).append(record)
         self.users.load_records(rows)
@@ -85,14 +86,13 @@ class UserLanesConfig:
 
     prefix: str = "recsys"
     partitions: int = 24
-    item_partitions: int = 1
     k: int = 10
     variant: str = "default"
     lists_per_s_max: float = 2500.0
     list_delay_ms_max: int = 2000
     future_ms_max: int = topics.DAY_MS
     unknown_items: str = "learn"
-    limits: StateLimits = StateLimits()
+    limits: StateLimits = field(default_factory=StateLimits)
 
 
 class ListBudget:
@@ -191,10 +191,8 @@ class UserLanes:
             if ranked is None:
                 continue
             event, record = events[at], records[at]
-            self._write_list(
-                lane, outcome, ranked, event.user_id, "event", chunk.source.topic, record.offset,
-                event.timestamp,
-            )  # fmt: skip
+            trigger = _trigger("event", chunk.source, record.offset)
+            self._write_list(lane, outcome, ranked, event.user_id, trigger, cast(int, event.timestamp))
             state.owed.settle(event.user_id)
         self._budget.spend(int(wanted.sum()))
         now_ms = _now_ms()
@@ -203,7 +201,7 @@ class UserLanes:
             state.owed.defer(event.user_id, records[at].offset, event.timestamp, now_ms)
         if len(updates):
             packed = Record(None, updates.encode(self.pipeline.items))
-            outcome.add(Position(self._item_updates, lane % self._config.item_partitions), packed)
+            outcome.add(Position(self._item_updates, 0), packed)
         metrics.events(chunk.source.topic, len(events), events[-1].timestamp)
 
     def _share_budget(self, batch: EventBatch) -> tuple[NDArray[np.bool_], list[int]]:
@@ -211,9 +209,7 @@ class UserLanes:
         count, room = len(batch), self._budget.available()
         if count <= room:
             return np.ones(count, np.bool_), []
-        newest: dict[int, int] = {}
-        for at, user in enumerate(batch.users.tolist()):
-            newest[user] = at
+        newest = {user: at for at, user in enumerate(batch.users.tolist())}
         chosen = list(newest.values())
         wanted = np.zeros(count, np.bool_)
         wanted[chosen[:room]] = True
@@ -235,10 +231,8 @@ class UserLanes:
                 ranked = self.pipeline.recommend(
                     state.users, slot, owed.event_time_ms, self._config.k
                 )
-                self._write_list(
-                    lane, outcome, ranked, user_id, "event", self._behaviour, owed.offset,
-                    owed.event_time_ms,
-                )  # fmt: skip
+                trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
+                self._write_list(lane, outcome, ranked, user_id, trigger, owed.event_time_ms)
             state.owed.settle(user_id)
             paid += 1
         self._budget.spend(paid)
@@ -249,13 +243,14 @@ class UserLanes:
         requests, records = self._read(topics.REQUESTS, lane, state, chunk, outcome)
         request: RecommendationRequest
         for request, record in zip(requests, records, strict=True):
-            time_ms = int(request.timestamp) if request.timestamp else int(record.timestamp)
+            time_ms = cast(int, request.timestamp) or int(record.timestamp)
             slot = state.users.find(request.user_id)
             ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request)
+            trigger = _trigger("request", chunk.source, record.offset)
+            user_id, request_id = request.user_id, request.request_id
             self._write_list(
-                lane, outcome, ranked, request.user_id, "request", chunk.source.topic,
-                record.offset, time_ms, request_id=request.request_id,
-            )  # fmt: skip
+                lane, outcome, ranked, user_id, trigger, time_ms, request_id=request_id
+            )
 
     # -- shared steps
 
@@ -304,17 +299,16 @@ class UserLanes:
         outcome: Outcome,
         ranked: Ranked,
         user_id: str,
-        kind: Any,
-        topic: str,
-        offset: int,
+        trigger: Trigger,
         event_time_ms: int,
+        *,
         request_id: str | None = None,
     ) -> None:
         version = self.pipeline.model_version
         answer = RankedList(
-            list_id=f"{topic}/{lane}/{offset}@{version}",
+            list_id=f"{trigger.topic}/{lane}/{trigger.offset}@{version}",
             user_id=user_id,
-            trigger=Trigger(kind=kind, topic=topic, partition=lane, offset=offset),
+            trigger=trigger,
             items=self.pipeline.explain(ranked),
             model_version=version,
             variant=self._config.variant,
@@ -323,6 +317,11 @@ class UserLanes:
             request_id=request_id,
         )
         outcome.add(Position(self._lists, lane), Record(user_id.encode(), codec.encode(answer)))
+        metrics.list_written(trigger.kind)
+
+
+def _trigger(kind: Literal["event", "request"], source: Position, offset: int) -> Trigger:
+    return Trigger(kind=kind, topic=source.topic, partition=source.partition, offset=offset)
 
 
 def _origin(record: Any) -> str | None:

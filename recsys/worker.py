@@ -79,7 +79,7 @@ class Worker:
     # -- life
 
     async def start(self) -> None:
-        """Compile, read what is shared, join the groups. Raises WorkerFailedError with what to do."""
+        """Compile, read what is shared, join the groups. Raises WorkerFailedError."""
         self.pipeline.warm_up()
         await self._check_topics()
         await self.tail.start()
@@ -182,7 +182,6 @@ def user_lanes_config(settings: Settings) -> UserLanesConfig:
     return UserLanesConfig(
         prefix=settings.prefix,
         partitions=settings.partitions,
-        item_partitions=settings.item_partitions,
         k=settings.rank.k,
         lists_per_s_max=2.5 * mine.list_events_per_s_max,
         list_delay_ms_max=mine.list_delay_ms_max,
@@ -241,6 +240,9 @@ def run(settings: Settings, roles: Sequence[str]) -> int:
 def configure_logging() -> None:
     """Events with keys, one a line, on standard error; the libraries' own from warnings up."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("aiokafka.producer.sender").addFilter(
+        lambda record: "NotEnoughReplicasError" not in record.getMessage()  # decisions.md
+    )
     logging.disable(logging.DEBUG)  # Faust and aiokafka format debug lines nobody reads
     structlog.configure(
         processors=[
