@@ -94,6 +94,8 @@ class LocalKafka:
             port a node, and `addresses("SECURE")` tells them.
         scram_users: name to password, made for SCRAM-SHA-512 when the storage is formatted.
         port: first choice for the client port of a single node.
+        keep_open: a descriptor that every node keeps open; where it is given, the nodes outlive
+            this process (`detached_kafka`).
         heap_mb: Java heap of a node.
     """
 
@@ -107,6 +109,7 @@ class LocalKafka:
         listeners: Mapping[str, str] | None = None,
         scram_users: Mapping[str, str] | None = None,
         port: int | None = None,
+        keep_open: int | None = None,
         heap_mb: int = 512,
         show_progress: bool = True,
     ) -> None:
@@ -118,6 +121,7 @@ class LocalKafka:
         self._listeners = dict(listeners or {})
         self._scram_users = dict(scram_users or {})
         self._port = port
+        self._keep_open = keep_open
         self._heap_mb = heap_mb
         self._show_progress = show_progress
         self._temporary: Path | None = None
@@ -302,7 +306,7 @@ class LocalKafka:
         if any(exit_codes):
             raise BrokerError(f"Apache Kafka could not format its storage.\n{self._log_tails()}")
 
-    def _launch(self, node: Node, detached_lock: int | None = None) -> None:
+    def _launch(self, node: Node) -> None:
         command = [*self._java(node, "kafka.Kafka"), str(node.properties_path)]
         with node.log_path.open("ab") as log:
             node.process = subprocess.Popen(
@@ -311,9 +315,9 @@ class LocalKafka:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: the broker outlives our clean stop
-                pass_fds=() if detached_lock is None else (detached_lock,),
+                pass_fds=() if self._keep_open is None else (self._keep_open,),
             )
-        if detached_lock is None:
+        if self._keep_open is None:
             folder = str(self._temporary or "")
             node.watchdog = subprocess.Popen(
                 ["/bin/sh", "-c", WATCHDOG, "watchdog", str(node.process.pid), folder],
