@@ -192,7 +192,8 @@ class UserLanes:
                 continue
             event, record = events[at], records[at]
             trigger = _trigger("event", chunk.source, record.offset)
-            self._write_list(lane, outcome, ranked, event.user_id, trigger, cast(int, event.timestamp))
+            time_ms = cast(int, event.timestamp)
+            self._write_list(lane, outcome, ranked, event.user_id, trigger, time_ms)
             state.owed.settle(event.user_id)
         self._budget.spend(int(wanted.sum()))
         now_ms = _now_ms()
