@@ -139,15 +139,18 @@ def check_event(event: BehaviourEvent, latest_ms: int = TIMESTAMP_MS_MAX) -> Non
 
 
 def check_id(field: str, value: str) -> None:
-    """Raise DecodeError for an id that is blank or holds control characters."""
-    if value.isprintable():
-        if not value.isspace():
-            return
-    elif (found := _CONTROL.search(value)) is not None:
-        code = ord(found.group())
-        raise DecodeError("id", field, f"holds the control character U+{code:04X}")
+    """Raise DecodeError for an id that is blank, or holds what is no readable character."""
+    if not value.isprintable():
+        if (found := _CONTROL.search(value)) is not None:
+            told = f"holds the control character U+{ord(found.group()):04X}"
+            raise DecodeError("id", field, told)
+        if _LONE_SURROGATE.search(value):
+            raise DecodeError("encoding", field, "is not UTF-8 text")
     if value.isspace():
         raise DecodeError("id", field, "is blank")
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def invalid(error: msgspec.ValidationError) -> DecodeError:

@@ -1,0 +1,248 @@
+"""Behaviour logs: files of events in whatever columns they have, read as events of the contract.
+
+Every row becomes a `BehaviourEvent` or, in its place, the `DecodeError` that says what is wrong
+with it. A row without an event_id of its own gets the file's digest and its line number, so that
+the same file sent twice counts once.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from recsys.log_sources import SAMPLE_ROWS, LogError, Source, open_source
+from streams.codec import DecodeError, check_event, invalid
+from streams.events import BehaviourEvent, time_ms
+
+TimeUnit = Literal["s", "ms", "us", "iso"]
+TIME_UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "iso")
+FIELDS = ("user_id", "item_id", "type", "timestamp", "event_id", "value", "session_id")
+_REQUIRED = ("user_id", "item_id", "timestamp")
+_IDS = frozenset({"user_id", "item_id", "event_id", "session_id"})
+
+# Names as published logs have them, without case, blanks and underscores; the first found is taken.
+KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "user_id": ("userid", "user", "customerid", "customer", "visitorid", "uid"),
+    "item_id": ("itemid", "item", "movieid", "productid", "product", "sku", "stockcode",
+                "articleid", "trackid", "songid", "bookid", "iid"),
+    "timestamp": ("timestamp", "time", "ts", "eventtime", "datetime", "date", "invoicedate"),
+    "type": ("type", "eventtype", "event", "action", "behaviour", "behavior", "behaviortype"),
+    "event_id": ("eventid",),
+    "value": ("value", "rating", "score", "stars", "quantity", "qty"),
+    "context": ("context",),
+    "session_id": ("sessionid", "session", "basketid", "invoiceno", "orderid"),
+}  # fmt: skip
+_RATINGS = frozenset({"rating", "score", "stars"})
+
+
+def parse_mapping(text: str) -> dict[str, str]:
+    """Read `field=COLUMN,field=:constant,...`. Raises LogError.
+
+    >>> parse_mapping("user_id=who,type=:view")
+    {'user_id': 'who', 'type': ':view'}
+    """
+    mapping = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        field, equals, column = part.partition("=")
+        if not equals or not column:
+            raise LogError(f"{part!r} is not field=COLUMN or field=:constant")
+        if field not in FIELDS:
+            raise LogError(f"{field!r} is no field of an event; they are {', '.join(FIELDS)}")
+        mapping[field] = column
+    return mapping
+
+
+class BehaviourLog:
+    """A file of behaviour. Iterating gives each row's line number and its event, or its error.
+
+    `mapping` says which column holds a field, or after a colon its constant; fields that it leaves
+    out are found by the columns' names. `notes` says in sentences what was concluded.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        mapping: Mapping[str, str] | None = None,
+        time_unit: TimeUnit | None = None,
+    ) -> None:
+        self.path = path
+        self.source: Source = open_source(path)
+        self.size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.notes: list[str] = []
+        self.columns, self.constants = self._resolve(dict(mapping or {}))
+        self.time_unit: TimeUnit = time_unit or self._tell_time_unit()
+
+    def _resolve(self, mapping: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Columns and constants by field; says what the names of the columns told."""
+        constants = {field: name[1:] for field, name in mapping.items() if name.startswith(":")}
+        columns = {field: name for field, name in mapping.items() if not name.startswith(":")}
+        for field, name in columns.items():
+            if name not in self.source.columns:
+                raise LogError(
+                    f"{self.path.name} has no column {name!r} for {field}; "
+                    f"it has {', '.join(self.source.columns)}"
+                )
+        plain = {_plain(name): name for name in reversed(self.source.columns)}
+        for field, known in KNOWN_COLUMNS.items():
+            found = next((plain[name] for name in known if name in plain), None)
+            if field in mapping or found is None or found in columns.values():
+                continue
+            if field == "context" and not self.source.typed:
+                continue  # an object has no place in a text column
+            columns[field] = found
+            if found != field:
+                self.notes.append(f"{field} is read from the column {found}")
+        for field in _REQUIRED:
+            if field not in columns and field not in constants:
+                raise LogError(
+                    f"no column of {self.path.name} looks like {field}: "
+                    f"say which with --map {field}=COLUMN; "
+                    f"it has {', '.join(self.source.columns) or 'none'}"
+                )
+        if "type" not in columns and "type" not in constants:
+            rated = _plain(columns.get("value", "")) in _RATINGS
+            constants["type"] = "rating" if rated else "view"
+            self.notes.append(f"every event is taken for a {constants['type']}")
+        return columns, {field: text for field, text in constants.items() if text}
+
+    def _tell_time_unit(self) -> TimeUnit:
+        column = self.columns.get("timestamp")
+        values = (
+            [row[0] for _, row in islice(self.source.rows([column]), SAMPLE_ROWS)
+             if not isinstance(row, DecodeError) and row[0] not in (None, "")]
+            if column else [self.constants["timestamp"]]
+        )  # fmt: skip
+        unit = tell_time_unit(values, self.source.typed)
+        if unit not in ("iso", "ms") or column is None:
+            self.notes.append(f"timestamps are taken for {_UNIT_NAMES[unit]}")
+        return unit
+
+    def __iter__(self) -> Iterator[tuple[int, BehaviourEvent | DecodeError]]:
+        fields = list(self.columns)
+        names = list(self.columns.values())
+        time_at = fields.index("timestamp") if "timestamp" in self.columns else None
+        to_ms = _CONVERTERS[self.time_unit]
+        constants: dict[str, Any] = dict(self.constants)
+        if time_at is None:
+            constants["timestamp"] = to_ms(constants["timestamp"])
+        stem = self.digest[:16]
+        typed = self.source.typed
+        convert = msgspec.convert
+        for number, row in self.source.rows(names):
+            if isinstance(row, DecodeError):
+                yield number, row
+                continue
+            given = dict(zip(fields, row, strict=True))
+            if "" in row or None in row:
+                given = {field: value for field, value in given.items() if value not in ("", None)}
+            given.update(constants)
+            try:
+                if time_at is not None and "timestamp" in given:
+                    given["timestamp"] = to_ms(given["timestamp"])
+                if typed:
+                    _spell_ids(given)
+                event = convert(given, BehaviourEvent, strict=False)
+                if event.event_id is None:
+                    event.event_id = f"{stem}-{number}"
+                check_event(event)
+            except DecodeError as error:
+                yield number, error
+            except msgspec.ValidationError as error:
+                yield number, invalid(error)
+            else:
+                yield number, event
+
+    def position(self) -> int:
+        """Bytes of `size_bytes` read so far."""
+        return self.source.position()
+
+
+def tell_time_unit(values: Sequence[Any], typed: bool = False) -> TimeUnit:
+    """The unit of a sample of times, by their size. Raises LogError where they do not agree.
+
+    In a typed file milliseconds and text may be mixed, as the contract allows.
+
+    >>> tell_time_unit(["964982703"]), tell_time_unit([1700000000000])
+    ('s', 'ms')
+    """
+    units: dict[TimeUnit, Any] = {}
+    for value in values:
+        units.setdefault(_unit_of(value), value)
+    if not units:
+        raise LogError("there are no timestamps to tell a unit from: say it with --time-unit")
+    if typed and units.keys() == {"ms", "iso"}:
+        return "iso"
+    if len(units) > 1:
+        told = " and ".join(f"{value!r} looks like {unit}" for unit, value in units.items())
+        raise LogError(f"timestamps do not agree, {told}: say it with --time-unit")
+    return next(iter(units))
+
+
+def _unit_of(value: Any) -> TimeUnit:
+    try:
+        size = abs(float(value))
+    except (TypeError, ValueError):
+        return "iso"
+    if size < 1e11:
+        return "s"
+    return "ms" if size < 1e14 else "us"
+
+
+def _spell_ids(given: dict[str, Any]) -> None:
+    """Ids that a typed file holds as numbers become text."""
+    for field in _IDS & given.keys():
+        if type(given[field]) is int:
+            given[field] = str(given[field])
+
+
+_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "iso": "ISO 8601 text"}
+
+
+def _number(value: Any, factor: float) -> int:
+    try:
+        if factor >= 1 and not isinstance(value, float):
+            return int(value) * int(factor)
+        return math.floor(float(value) * factor)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    try:
+        return math.floor(float(value) * factor)
+    except (TypeError, ValueError, OverflowError):
+        raise DecodeError("timestamp", "timestamp", f"{value!r} is not a number") from None
+
+
+@lru_cache(1024)  # the lines of a basket share one
+def _text_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise DecodeError("timestamp", "timestamp", f"{text!r} is not ISO 8601") from None
+    return time_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _iso_ms(value: Any) -> int:
+    if isinstance(value, datetime):
+        return time_ms(value if value.tzinfo else value.replace(tzinfo=UTC))
+    if isinstance(value, date):
+        return time_ms(datetime(value.year, value.month, value.day, tzinfo=UTC))
+    return _text_ms(value) if isinstance(value, str) else _number(value, 1)
+
+
+_CONVERTERS: Mapping[str, Callable[[Any], int]] = {
+    "s": lambda value: _number(value, 1000),
+    "ms": lambda value: _number(value, 1),
+    "us": lambda value: _number(value, 0.001),
+    "iso": _iso_ms,
+}
+
+
+def _plain(name: str) -> str:
+    return "".join(name.lower().split()).replace("_", "").replace("-", "")

@@ -1,0 +1,255 @@
+import gzip
+import hashlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.log import BehaviourLog, LogError, parse_mapping, tell_time_unit
+from streams.codec import DecodeError
+from tests.records import NOW_MS, body
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        data = text if isinstance(text, bytes) else text.encode()
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def read(path, mapping="", time_unit=None):
+    return list(BehaviourLog(path, parse_mapping(mapping), time_unit))
+
+
+def good(path, mapping="", time_unit=None):
+    rows = read(path, mapping, time_unit)
+    assert not [row for row in rows if isinstance(row[1], DecodeError)]
+    return [event for _, event in rows]
+
+
+MOVIES = "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n7,1029,3.0,1260759179\n"
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz", "RATINGS.CSV"])
+def test_a_log_with_known_columns_needs_no_mapping(write, name):
+    log = BehaviourLog(write(name, MOVIES))
+    rows = list(log)
+    assert [number for number, _ in rows] == [2, 3]
+    event = rows[0][1]
+    assert (event.user_id, event.item_id, event.type, event.value) == ("1", "31", "rating", 2.5)
+    assert event.timestamp == 1260759144000
+    assert log.digest == hashlib.sha256(log.path.read_bytes()).hexdigest()
+    assert event.event_id == f"{log.digest[:16]}-2"
+    assert log.notes == [
+        "user_id is read from the column userId",
+        "item_id is read from the column movieId",
+        "value is read from the column rating",
+        "every event is taken for a rating",
+        "timestamps are taken for seconds",
+    ]
+    assert 0 < log.position() <= log.size_bytes
+
+
+def test_a_shops_log(write):
+    text = (
+        "timestamp,user_id,item_id,type,quantity,basket_id,price\n"
+        "2010-12-01T08:26:00Z,17850,85123A,purchase,6,536365,2.55\n"
+        "2010-12-01 08:26:01,17850,71053,return,,536365,3.39\n"
+    )
+    first, second = good(write("shop.csv", text))
+    assert (first.type, first.value, first.session_id) == ("purchase", 6.0, "536365")
+    assert (first.timestamp, second.timestamp) == (1291191960000, 1291191961000)
+    assert second.value is None
+
+
+def test_recbole(write):
+    text = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t242\t3\t881250949\n"
+    (event,) = good(write("ml-100k.inter", text))
+    assert (event.user_id, event.item_id, event.value) == ("196", "242", 3.0)
+    assert event.timestamp == 881250949000
+
+
+def test_a_mapping_with_constants_goes_before_the_names(write):
+    path = write("a.csv", "who;what;when;rating\nann;x;1700000000;4\n")
+    mapping = "user_id=who,item_id=what,timestamp=when,type=:view,value=:"
+    (event,) = good(path, mapping)
+    assert (event.user_id, event.type, event.value) == ("ann", "view", None)
+    (dated,) = good(path, "user_id=who,item_id=what,timestamp=:2020-01-01T00:00:00Z")
+    assert (dated.timestamp, dated.type) == (1577836800000, "rating")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "told"),
+    [
+        ("1700000000", "s", "seconds"),
+        ("1700000000.5", "s", "seconds"),
+        ("1700000000000", "ms", None),
+        ("1700000000000000", "us", "microseconds"),
+        ("2023-11-14T22:13:20Z", "iso", None),
+        ("2023-11-14 22:13:20+00:00", "iso", None),
+        ("2023-11-14", "iso", None),
+    ],
+)
+def test_the_unit_of_time_is_told_from_the_values_and_said(write, value, unit, told):
+    log = BehaviourLog(write("a.csv", f"user_id,item_id,timestamp\nu,i,{value}\n"))
+    assert log.time_unit == unit
+    assert told is None or f"timestamps are taken for {told}" in log.notes
+    ((_, event),) = log
+    assert event.timestamp // 86_400_000 == NOW_MS // 86_400_000
+
+
+def test_a_given_unit_is_taken_at_its_word(write):
+    path = write("a.csv", "user_id,item_id,timestamp\nu,i,1700000000000\n")
+    ((_, error),) = read(path, time_unit="s")
+    assert (error.reason, error.field) == ("timestamp", "timestamp")
+
+
+@pytest.mark.parametrize("values", [["1700000000", "2020-01-01"], [1, 1e12], []])
+def test_a_unit_that_can_not_be_told_must_be_said(values):
+    with pytest.raises(LogError, match="--time-unit"):
+        tell_time_unit(values)
+
+
+def test_json_lines_of_the_contract(write):
+    lines = [
+        body(event_id="e", context={"page": "x"}, value=2),
+        body(timestamp="2023-11-14T22:13:20Z", user_id=7),
+        b"",
+        b"nonsense",
+        b"[1]",
+        body(type="buy"),
+        body(item_id=None),
+        body(timestamp={"a": 1}),
+        b'{"user_id": "\xff", "item_id": "i", "type": "view", "timestamp": 1700000000000}',
+    ]
+    rows = read(write("a.jsonl.gz", b"\n".join(lines) + b"\n"))
+    events = [event for _, event in rows if not isinstance(event, DecodeError)]
+    assert [event.event_id[:1] for event in events[:1]] == ["e"]
+    assert events[0].context == {"page": "x"}
+    assert (events[1].user_id, events[1].timestamp) == ("7", NOW_MS)
+    assert [(n, e.reason, e.field) for n, e in rows if isinstance(e, DecodeError)] == [
+        (4, "not-json", "row"),
+        (5, "type", "row"),
+        (6, "unknown-type", "type"),
+        (7, "missing", "item_id"),
+        (8, "timestamp", "timestamp"),
+        (9, "not-json", "row"),
+    ]
+
+
+def test_json_lines_with_names_of_their_own(write):
+    path = write("a.ndjson", json.dumps({"u": 1, "p": 2, "t": 1700000000}))
+    (event,) = good(path, "user_id=u,item_id=p,timestamp=t,type=:click")
+    assert (event.user_id, event.item_id, event.timestamp) == ("1", "2", NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "field"),
+    [
+        ("u,i,view", "type", "row"),
+        ("u,i,view,1700000000,1,2", "type", "row"),
+        (",i,view,1700000000,1", "missing", "user_id"),
+        ("u, ,view,1700000000,1", "id", "item_id"),
+        ("u,a\x07b,view,1700000000,1", "id", "item_id"),
+        ("u,i,buy,1700000000,1", "unknown-type", "type"),
+        ("u,i,view,soon,1", "timestamp", "timestamp"),
+        ("u,i,view,nan,1", "timestamp", "timestamp"),
+        ("u,i,view,-5,1", "timestamp", "timestamp"),
+        ("u,i,view,,1", "missing", "timestamp"),
+        ("u,i,view,1700000000,-1", "range", "value"),
+        ("u,i,view,1700000000,NaN", "range", "value"),
+        ("u,i,view,1700000000,many", "type", "value"),
+        (f"{'x' * 300},i,view,1700000000,1", "id", "user_id"),
+        (f'"{"x" * 200_000}",i,view,1700000000,1', "type", "row"),
+    ],
+)
+def test_a_bad_row_is_refused_by_its_number_and_its_neighbours_are_read(write, row, reason, field):
+    head = "user_id,item_id,type,timestamp,value\nu,1,view,1700000000,1\n"
+    text = f"{head}{row}\nu,2,view,1700000000,\n"
+    before, bad, after = read(write("a.csv", text), time_unit="s")
+    assert (before[1].item_id, after[1].item_id) == ("1", "2")
+    number, error = bad
+    assert (number, error.reason, error.field) == (3, reason, field)
+
+
+def test_text_that_is_not_utf_8_is_refused_by_its_number(write):
+    data = b"user_id,item_id,timestamp\nu\xff,i,1700000000\nu,i,1700000000\n"
+    (number, error), (_, event) = read(write("a.csv", data))
+    assert (number, error.reason, error.field) == (2, "encoding", "user_id")
+    assert event.user_id == "u"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(write):
+    assert good(write("a.csv", b"\xef\xbb\xbfuser_id,item_id,timestamp\nu,i,1700000000\n"))
+    assert good(write("a.jsonl", b"\xef\xbb\xbf" + body()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.xlsx", "x", "none of the endings"),
+        ("a.csv", "a,b,c\n1,2,3\n", "--map user_id=COLUMN"),
+        ("a.jsonl", "nonsense\n", "--map user_id=COLUMN"),
+        ("a.csv", "user_id,item_id,timestamp\n", "--time-unit"),
+        ("a.parquet", "x", "arquet"),
+    ],
+)
+def test_a_log_that_can_not_be_read_is_said_in_a_sentence(write, name, text, told):
+    with pytest.raises(LogError, match=told):
+        BehaviourLog(write(name, text))
+
+
+def test_damaged_gzip_is_said_in_a_sentence(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(MOVIES.encode() * 1000)[:-40])
+    with pytest.raises(LogError, match="damaged"):
+        read(path, time_unit="s")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("user_id", "is not field=COLUMN"), ("a=b", "is no field"), ("user_id=", "is not field")],
+)
+def test_a_wrong_mapping_is_named(text, told):
+    with pytest.raises(LogError, match=told):
+        parse_mapping(text)
+
+
+def test_a_column_that_is_not_there_is_named(write):
+    with pytest.raises(LogError, match="no column 'x' for user_id; it has userId"):
+        BehaviourLog(write("a.csv", MOVIES), {"user_id": "x"})
+    with pytest.raises(LogError, match=r"none\.csv is not there"):
+        BehaviourLog(write("a.csv", MOVIES).with_name("none.csv"))
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"userId": [1, 2], "sku": ["a", None], "time": [1.7e9, 1.7e9]})
+    parquet.write_table(table, path)
+    log = BehaviourLog(path)
+    (first, event), (second, error) = log
+    assert (first, event.user_id, event.item_id, event.timestamp) == (1, "1", "a", NOW_MS)
+    assert (second, error.reason, error.field) == (2, "missing", "item_id")
+    assert log.position() == log.size_bytes
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20), st.sampled_from(["a.csv", "a.jsonl"]))
+def test_no_content_raises_anything_but_what_is_documented(tmp_path_factory, lines, name):
+    path = tmp_path_factory.mktemp("log") / name
+    head = b"user_id,item_id,timestamp\n" if name == "a.csv" else body() + b"\n"
+    path.write_bytes(head + b"\n".join(lines))
+    try:
+        for number, event in BehaviourLog(path, time_unit="iso"):
+            assert number >= 1
+            assert event.user_id if not isinstance(event, DecodeError) else event.field
+    except LogError:
+        pass
