@@ -8,6 +8,7 @@ import structlog
 from recsys import metrics
 from recsys.item_updates import ItemUpdates, ItemUpdatesError
 from recsys.pipeline import Pipeline
+from recsys.refit import Refits
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position
 from streams.lane import Outcome
@@ -53,8 +54,9 @@ class ItemLane:
 class ItemLanes:
     """The application of the items role."""
 
-    def __init__(self, pipeline: Pipeline, tail: Tail, prefix: str) -> None:
+    def __init__(self, pipeline: Pipeline, tail: Tail, refits: Refits, prefix: str) -> None:
         self.pipeline = pipeline
+        self.refits = refits
         self._tail = tail
         self._updates = topics.ITEM_UPDATES.name(prefix)
         self._catalogue = topics.CATALOGUE.name(prefix)
@@ -79,6 +81,7 @@ class ItemLanes:
 
     def committed(self, lane: int, state: ItemLane) -> None:
         """The round has taken effect."""
+        self.refits.consider(int(self.pipeline.items.clock.now))
 
     def due_s(self, lane: int, state: ItemLane) -> float | None:
         """Nothing is due without input."""

@@ -150,6 +150,9 @@ class Rank(Section):
     profile_half_life_days: float = setting(30, "an event counts half for its user after", gt=0)
     image_half_life_days: float = setting(3, "an upload counts half after", gt=0)
     diversity: float = setting(0.1, "share of unlikeness to the items above", ge=0, le=1)
+    refit_events_min: int = setting(1000, "events before the first refit of the factors", ge=1)
+    refit_growth: float = setting(0.2, "a refit when events have grown by this share", gt=0)
+    refit_interval_s: float = setting(60, "time between two refits, at least", ge=0)
     fresh_share: float = setting(0.1, "share of a list kept for new and rare items", ge=0, le=1)
 
 

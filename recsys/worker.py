@@ -17,9 +17,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from recsys.catalogue import Catalogue
+from recsys.factors import Factors
 from recsys.item_lanes import ItemLanes
 from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.refit import Refits
 from recsys.rerank import RerankConfig
 from recsys.settings import Settings
 from recsys.state import ItemState, StateLimits
@@ -50,6 +52,8 @@ class Worker:
         self.items = ItemState(default_models())
         self.catalogue = Catalogue(self.items)
         self.pipeline = Pipeline(pipeline_config(settings), self.items, self.catalogue)
+        self.factors = Factors()
+        self.refits = Refits(settings)
         self.tail = Tail(self.connection, self._loaders())
         self.users: UserLanes | None = None
         self.workers: list[RoleWorker[Any]] = []
@@ -63,6 +67,7 @@ class Worker:
         return {
             topics.CATALOGUE.name(prefix): self._load_products,
             topics.ITEM_STATE.name(prefix): self._load_items,
+            topics.ITEM_FACTORS.name(prefix): self._load_factors,
         }
 
     def _load_products(self, records: list[ConsumerRecord]) -> None:
@@ -75,6 +80,12 @@ class Worker:
 
     def _load_items(self, records: list[ConsumerRecord]) -> None:
         self.items.load_records((record.key, record.value) for record in records)
+
+    def _load_factors(self, records: list[ConsumerRecord]) -> None:
+        self.factors.load_records((record.key, record.value) for record in records)
+        if (whole := self.factors.take()) is not None:
+            self.items.swap_factors(*whole)
+            log.info("factors.swapped", version=whole[0], items=len(whole[1]))
 
     # -- life
 
@@ -112,7 +123,7 @@ class Worker:
             self.users = UserLanes(self.pipeline, user_lanes_config(settings))
             return self.users
         if role == "items":
-            return ItemLanes(self.pipeline, self.tail, settings.prefix)
+            return ItemLanes(self.pipeline, self.tail, self.refits, settings.prefix)
         return None
 
     def _role_worker(self, role: str, application: Any) -> RoleWorker[Any]:
@@ -145,6 +156,7 @@ class Worker:
         """Finish the rounds, write snapshots, leave the groups."""
         for worker in self.workers:
             await worker.stop()
+        await self.refits.stop()
         await self.tail.stop()
 
     @property

@@ -1,0 +1,156 @@
+"""The refit: item factors from everything that is known of users, beside the stream.
+
+It reads the compacted user state (every user's distinct items and their weights: the whole matrix,
+however long the log), factorises it by implicit's ALS, and writes the factors in one transaction.
+It runs in a process of its own, started by the worker that owns the items (`Refits`).
+"""
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import structlog
+from aiokafka.structs import ConsumerRecord
+from scipy.sparse import csr_matrix
+
+from models.columns import NONE
+from models.mf import FactorsConfig, refit
+from recsys import factors
+from recsys.pipeline import default_models
+from recsys.settings import Settings
+from recsys.state import ItemState, UserState
+from recsys.user_lanes import UserLane
+from streams import state_log, topics
+from streams.chunk import Position, Record
+from streams.connection import Connection
+from streams.transaction import LaneProducer
+
+log = structlog.get_logger(__name__)
+
+NICENESS = 10
+
+
+async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> str | None:
+    """Read, factorise, write; the new model version, or None where there is nothing to fit.
+
+    Raises KafkaError, LaneFencedError or TransactionUncertainError where it could not be written;
+    the factors in force stay.
+    """
+    connection = Connection(settings.broker)
+    config = config or FactorsConfig()
+    items = ItemState(default_models())
+    rows, columns, weights, users, reflects = [], [], [], 0, {}
+    for lane in range(settings.partitions):
+        state = UserLane(UserState(items))
+        source = Position(topics.USER_STATE.name(settings.prefix), lane)
+        reflects[str(lane)] = await state_log.restore(connection, source, _loader(state))
+        pages = state.users.pages
+        used = np.flatnonzero(pages["user"][: pages.size] != NONE)
+        owners = np.repeat(pages["user"][used], pages["item"].shape[1])
+        slots, liked = pages["item"][used].ravel(), pages["weight"][used].ravel()
+        kept = (slots != NONE) & (liked > 0)
+        rows.append(owners[kept].astype(np.int64) + users)
+        columns.append(slots[kept])
+        weights.append(liked[kept].astype(np.float32))
+        users += state.users.heads.size
+    if not sum(len(each) for each in rows):
+        return None
+    matrix = csr_matrix(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(users, len(items)),
+    )
+    matrix.data /= matrix.data.mean()
+    vectors = refit(matrix, config)
+    known = np.flatnonzero(matrix.getnnz(axis=0))
+    now_ms = time.time_ns() // 1_000_000
+    announcement = factors.Announcement(
+        factors.VERSION,
+        f"als-{now_ms}",
+        -(-len(known) // factors.PART_ITEMS),
+        len(known),
+        int((matrix.getnnz(axis=1) > 0).sum()),
+        vectors.shape[1],
+        now_ms,
+        reflects,
+    )
+    await _write(settings, announcement, items.ids.keys[known], vectors[known])
+    return announcement.version
+
+
+def _loader(state: UserLane) -> state_log.Load:
+    def load(records: list[ConsumerRecord]) -> None:
+        state.load_records((record.key, record.value) for record in records)
+
+    return load
+
+
+async def _write(
+    settings: Settings, announcement: factors.Announcement, keys: Any, vectors: Any
+) -> None:
+    target = Position(topics.ITEM_FACTORS.name(settings.prefix), 0)
+    records = [Record(*record) for record in factors.encode(announcement, keys, vectors)]
+    producer = LaneProducer(
+        Connection(settings.broker), f"{settings.application}-refit", timeout_ms=60_000
+    )
+    await producer.start()
+    try:
+        await producer.commit({target: records}, {}, f"{settings.application}-refit")
+    finally:
+        await producer.stop()
+
+
+class Refits:
+    """Starts a refit when enough is new: when events have grown by a share, and not too often."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._fitted_at = 0
+        self._ended_at = -1e9
+        self._task: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    def consider(self, events: int) -> None:
+        """`events` have been folded in so far; start a refit if it is time for one."""
+        rank = self._settings.rank
+        grown = events - self._fitted_at
+        if (
+            (self._task is not None and not self._task.done())
+            or grown < max(rank.refit_events_min, rank.refit_growth * self._fitted_at)
+            or time.monotonic() - self._ended_at < rank.refit_interval_s
+        ):
+            return
+        self._fitted_at = events
+        self._task = asyncio.create_task(self._run(), name="refit")
+
+    async def _run(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "recsys.refit",
+            stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self._process = process
+        _, told = await process.communicate(self._settings.model_dump_json().encode())
+        self._ended_at = time.monotonic()
+        if process.returncode:
+            why = told.decode(errors="replace").strip().splitlines()[-1:]
+            log.warning("refit.failed", code=process.returncode, why="".join(why))
+
+    async def stop(self) -> None:
+        """End a refit that runs; what it has not committed was never there."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+def main() -> None:
+    """Entry of the process: settings as JSON on standard input."""
+    os.nice(NICENESS)
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    asyncio.run(run_refit(settings))
+
+
+if __name__ == "__main__":
+    main()
