@@ -222,6 +222,8 @@ class Table:
 
     def encode(self, slots: Slots, keys: Keys | None = None) -> list[bytes]:
         """The rows' bytes: little-endian, packed, item slots as `keys[slot]`, NONE as 0."""
+        if not self._log_columns:
+            return [b""] * len(slots)
         out = np.empty(len(slots), self._log_dtype)
         picked = self.rows[slots]
         for column in self._log_columns:
@@ -244,6 +246,8 @@ class Table:
         width = self._log_dtype.itemsize
         if any(len(value) != width for value in values):
             raise ValueError(f"a row of this table has {width} bytes")
+        if not self._log_columns:
+            return
         read = np.frombuffer(b"".join(values), self._log_dtype)
         for column in self._log_columns:
             content = read[column.name]

@@ -99,9 +99,9 @@ def similarity(
     own = now * era_shift(int(row.era), era)
     weight = row.weight[at] * own
     if conditional:
-        return weight / (row.out * own + shrinkage)
+        return float(weight / (row.out * own + shrinkage))
     mass = rows[other].mass * now * era_shift(int(rows[other].era), era)
-    return weight / np.sqrt((row.mass * own + shrinkage) * (mass + shrinkage))
+    return float(weight / np.sqrt((row.mass * own + shrinkage) * (mass + shrinkage)))
 
 
 @kernel

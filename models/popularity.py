@@ -15,7 +15,7 @@ N_TYPES = 9  # kinds of events, in the order of the contract
 
 @dataclass(frozen=True)
 class PopularityConfig:
-    """Args: half-lives on the activity clock; how many items a top list has, and its age at most."""
+    """Args: half-lives on the activity clock; how many items a top list has, its age at most."""
 
     half_lives_events: tuple[float, ...] = (500.0, 2_000.0, 10_000.0, 50_000.0)
     top: int = 256
@@ -33,7 +33,7 @@ class Popularity:
 
     def __init__(self, config: PopularityConfig = PopularityConfig()) -> None:
         self.config = config
-        self._half_lives = np.array(config.half_lives_events, np.float64)
+        self.half_lives = np.array(config.half_lives_events, np.float64)
         self._tops: dict[int, tuple[float, int, Slots, Scores]] = {}
 
     @property
@@ -54,7 +54,7 @@ class Popularity:
         table.touch(events.items)
         _learn(
             table.rows, events.items, events.types, events.weights, events.times_s, events.clock,
-            events.is_new, self._half_lives,
+            events.is_new, self.half_lives,
         )  # fmt: skip
 
     def recommend(self, table: Table, query: Query, half_life: int = 1) -> tuple[Slots, Scores]:
@@ -83,7 +83,7 @@ class Popularity:
     def scores_of(self, table: Table, half_life: int, clock: float, slots: Slots) -> Scores:
         """Decayed weight of slots now, shape (len(slots),)."""
         out = np.empty(len(slots), np.float32)
-        _scores(table.rows, slots, half_life, self._half_lives[half_life], clock, out)
+        _scores(table.rows, slots, half_life, self.half_lives[half_life], clock, out)
         return out
 
     def forget_tops(self) -> None:

@@ -13,9 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Query, Scores, empty_answer
+from models.base import Model, Query, Scores, empty_answer
 from models.columns import NONE, Slots
-from models.item_knn import PairModel
 from models.kernels import kernel
 from models.popularity import Popularity
 from recsys.catalogue import Catalogue
@@ -65,10 +64,10 @@ class Candidates:
 
 
 @dataclass
-class Pairs:
-    """Neighbours of the user's newest items, from a model of pairs."""
+class Learned:
+    """What a model with a table in the item state says of the user's newest items."""
 
-    model: PairModel
+    model: Model
     reason: str
 
     @property
@@ -76,11 +75,11 @@ class Pairs:
         return self.model.name
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
-        """Everything in the neighbour lists of the query's items."""
+        """All that the model scores."""
         return self.model.recommend(context.items.tables[self.name], context.query)
 
     def carriers(self, context: Context, items: Slots) -> Slots:
-        """The past item whose list gave most."""
+        """The past item that gave most of each score."""
         return self.model.carriers(context.items.tables[self.name], context.query, items)
 
 
@@ -181,9 +180,9 @@ class Category:
     def _top(self, context: Context, code: int) -> tuple[Slots, Scores]:
         clock, changes = context.query.clock, context.catalogue.changes
         known = self._tops.get(code)
-        if known and 0 <= clock - known[0] < self.model.config.refresh_events * 4:
-            if known[1] == changes:
-                return known[2], known[3]
+        lifetime = 4 * self.model.config.refresh_events
+        if known and known[1] == changes and 0 <= clock - known[0] < lifetime:
+            return known[2], known[3]
         slots = context.catalogue.members(code)
         table = context.items.tables[self.model.name]
         scores = self.model.scores_of(table, self.half_life, clock, slots)
@@ -198,9 +197,57 @@ class Category:
         return slots, scores
 
 
+REASONS = {
+    "knn-long": "goes with {item}",
+    "knn-short": "lately goes with {item}",
+    "sequence": "often follows {item}",
+    "factors": "liked by users who like {item}",
+    "profile": "close to your profile, most of all to {item}",
+}
+
+
+class UnknownSourceError(ValueError):
+    """A source was asked for that neither this package nor an installed one has."""
+
+
+def built_in(items: ItemState) -> dict[str, Source]:
+    """The sources that come with the recommender, by name."""
+    popularity = next(model for model in items.models if isinstance(model, Popularity))
+    sources: list[Source] = [
+        Learned(model, REASONS.get(model.name, "goes with {item}"))
+        for model in items.models
+        if model is not popularity
+    ]
+    sources += [
+        Popular(popularity, 2),
+        Popular(popularity, 0, "trending", "in demand right now"),
+        Own(),
+        Category(popularity),
+        Newest(),
+    ]
+    return {source.name: source for source in sources}
+
+
 def plugged_in() -> dict[str, Callable[[], Source]]:
-    """Sources that installed packages offer, by name."""
+    """Sources that installed packages offer, by name; each is made when it is chosen."""
     return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
+
+
+def choose_sources(names: Sequence[str] | None, items: ItemState) -> tuple[Source, ...]:
+    """Sources by name, in that order; without names every built-in one.
+
+    Raises:
+        UnknownSourceError: a name that nobody offers.
+    """
+    own = built_in(items)
+    if names is None:
+        return tuple(own.values())
+    others = plugged_in() if set(names) - set(own) else {}
+    missing = [name for name in names if name not in own and name not in others]
+    if missing:
+        known = ", ".join([*own, *others])
+        raise UnknownSourceError(f"no source is called {missing[0]!r}; there are {known}")
+    return tuple(own[name] if name in own else others[name]() for name in names)
 
 
 class Union:

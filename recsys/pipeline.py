@@ -17,22 +17,16 @@ from models.base import Model, Query
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
 from models.item_knn import item_knn_long, item_knn_short
+from models.mf import MatrixFactorisation
 from models.popularity import Popularity
+from models.profile import Profile
 from models.sequence import Sequence
-from recsys.candidates import (
-    Candidates,
-    Category,
-    Context,
-    Newest,
-    Own,
-    Pairs,
-    Popular,
-    Source,
-    Union,
-)
+from recsys.candidates import Context, Source, Union, choose_sources
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES, EventBatch
+from recsys.features import Features, default_groups
 from recsys.item_updates import Example, ItemUpdates
+from recsys.rank import Rank, RankConfig, Scored
 from recsys.rerank import RerankConfig, choose, fill, usable_items
 from recsys.state import SWEEP_EVENTS, ItemState, UserState
 from streams.events import EVENT_TYPES, RankedItem, RecommendationRequest
@@ -42,6 +36,7 @@ EVENT_WEIGHTS = {
     "dislike": -1.0, "rating": 1.0, "impression": 0.0,
 }  # fmt: skip
 RATING_BEST = 5.0
+RECENT_LISTS = 64  # lists remembered for the step that follows
 
 
 @dataclass(frozen=True)
@@ -50,14 +45,17 @@ class PipelineConfig:
 
     Args:
         event_weights: what an event of each type counts; 0 is counted and not learned from.
+        sources: names of candidate sources, built in or plugged in; None: every built-in one.
         candidates_per_source: how many of each source's best join the union.
         position_decay: weight of the user's n-th newest item is this to the power n.
     """
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
+    sources: tuple[str, ...] | None = None
     candidates_per_source: int = 30
     position_decay: float = 0.9
-    rerank: RerankConfig = RerankConfig()
+    rank: RankConfig = field(default_factory=RankConfig)
+    rerank: RerankConfig = field(default_factory=RerankConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,10 @@ class Ranked:
 
 def default_models() -> tuple[Model, ...]:
     """The models an `ItemState` keeps tables for."""
-    return (Popularity(), item_knn_long(), item_knn_short(), Sequence())
+    return (
+        Popularity(), item_knn_long(), item_knn_short(), Sequence(), MatrixFactorisation(),
+        Profile(),
+    )  # fmt: skip
 
 
 class Pipeline:
@@ -88,8 +89,12 @@ class Pipeline:
         self.items = items
         self.catalogue = catalogue
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
-        self.sources: tuple[Source, ...] = built_in_sources(items, config)
+        self.sources: tuple[Source, ...] = choose_sources(config.sources, items)
+        names = [source.name for source in self.sources]
+        self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
+        items.attach_ranker(self.rank.ranker)
         self._union = Union()
+        self._recent: dict[tuple[float, ...], Scored] = {}
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     @property
@@ -123,11 +128,13 @@ class Pipeline:
         return chunk.updates(), lists
 
     def fold(self, updates: ItemUpdates) -> None:
-        """Item half: every model learns the events in their order."""
+        """Item half: every model learns the events in their order, the ranker the examples."""
         if len(updates):
             events = updates.at(self.items.clock.advance(updates.times_s))
             for model in self.items.models:
                 model.learn(self.items.tables[model.name], events)
+        for example in updates.examples:
+            self.rank.ranker.learn(example.features, example.chosen)
 
     def weights_of(self, batch: EventBatch) -> NDArray[np.float32]:
         """What each event counts: its type's weight; of a rating, the share of the best one."""
@@ -152,15 +159,35 @@ class Pipeline:
         similar_to = self._context_items(request)
         context = self._context(users, user_slot, now_ms, k, request, similar_to)
         usable = usable_items(self.config.rerank, context, similar_to)
-        answers = [source.candidates(context) for source in self.sources]
-        candidates = self._union.join(answers, usable, context.limit)
-        scores = self._rank(candidates)
-        chosen = choose(self.config.rerank, context, candidates.items, scores, k)
-        return self._ranked(context, usable, candidates, scores, chosen, k)
+        scored = self._scored(context, usable)
+        if request is None:
+            self._remember(users, user_slot, now_ms, scored)
+        chosen = choose(self.config.rerank, context, scored.candidates.items, scored.scores, k)
+        return self._ranked(context, usable, scored, chosen, k)
 
-    def _rank(self, candidates: Candidates) -> NDArray[np.float32]:
-        highest = candidates.scores.max(axis=0, initial=1e-12)
-        return np.asarray((candidates.scores / highest).mean(axis=1), np.float32)
+    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored:
+        """A user's candidates as they are before a step, for the ranker to learn from."""
+        known = self._recent.get(self._moment(users, user_slot, now_ms))
+        if known is not None:
+            return known
+        nothing = np.empty(0, np.int32)
+        context = self._context(users, user_slot, now_ms, 1, None, nothing)
+        return self._scored(context, usable_items(self.config.rerank, context, nothing))
+
+    def _scored(self, context: Context, usable: NDArray[np.bool_]) -> Scored:
+        answers = [source.candidates(context) for source in self.sources]
+        return self.rank.score(context, self._union.join(answers, usable, context.limit))
+
+    def _remember(self, users: UserState, user_slot: int, now_ms: int, scored: Scored) -> None:
+        """Evaluation asks for a list and then learns the step: the list need not be made twice."""
+        if len(self._recent) >= RECENT_LISTS:
+            self._recent.clear()
+        self._recent[self._moment(users, user_slot, now_ms)] = scored
+
+    def _moment(self, users: UserState, user_slot: int, now_ms: int) -> tuple[float, ...]:
+        events = int(users.heads["events"][user_slot]) if user_slot != NONE else 0
+        return (id(users), user_slot, events, now_ms // 1000, self.items.clock.now,
+                self.rank.ranker.lists, self.catalogue.changes)  # fmt: skip
 
     def _context(
         self, users: UserState, user_slot: int, now_ms: int, k: int,
@@ -194,11 +221,12 @@ class Pipeline:
         return np.array([slot for slot in slots if slot != NONE], np.int32)
 
     def _ranked(
-        self, context: Context, usable: NDArray[np.bool_], candidates: Candidates,
-        scores: NDArray[np.float32], chosen: NDArray[np.intp], k: int,
+        self, context: Context, usable: NDArray[np.bool_], scored: Scored,
+        chosen: NDArray[np.intp], k: int,
     ) -> Ranked:  # fmt: skip
+        candidates = scored.candidates
         items = candidates.items[chosen]
-        listed = scores[chosen]
+        listed = scored.scores[chosen]
         found = candidates.found[chosen]
         highest = candidates.scores.max(axis=0, initial=1e-12)
         share = np.where(
@@ -243,7 +271,7 @@ class Pipeline:
                     rank=at + 1,
                     sources=found or ["fill"],
                     reason=reason,
-                )  # fmt: skip
+                )
             )
         return out
 
@@ -260,7 +288,7 @@ class Pipeline:
         for _ in range(2):
             items.begin()
             users.begin()
-            updates, lists = pipeline.learn_and_recommend(users, batch, np.ones(3, np.bool_))
+            updates, _ = pipeline.learn_and_recommend(users, batch, np.ones(3, np.bool_))
             pipeline.fold(ItemUpdates.decode(items, updates.encode(items)))
             users.dirty_records()
             items.dirty_records()
@@ -286,14 +314,24 @@ class _Chunk:
         self.starts_step = np.zeros(count, np.bool_)
         self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
         self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
-        self.examples: list[Example] = []
+        self._sampled = np.flatnonzero(self._sample())
+        self._captured: list[tuple[int, Scored]] = []
+
+    def _sample(self) -> NDArray[np.bool_]:
+        """Events that become examples if they start a step: by their hash, never by load."""
+        pipeline, batch = self.pipeline, self.batch
+        share = pipeline.config.rank.train_share(pipeline.items.clock.now)
+        mixed = pipeline.items.ids.keys[batch.items] ^ self.times_s.astype(np.uint64)
+        mixed = (mixed ^ batch.event_keys) * np.uint64(0x9E3779B97F4A7C15)
+        drawn = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+        return (drawn < share) & (self.weights > 0)
 
     def apply(self, stop: int) -> None:
         """Apply events up to `stop`; users are swept at fixed counts of applied events."""
         while self.done < stop:
             until_sweep = SWEEP_EVENTS - self.users.events_applied % SWEEP_EVENTS
             end = min(stop, self.done + until_sweep)
-            self._apply(end)
+            self._apply_sampled(end)
             applied = int(self.applied[self.done : end].sum())
             lane = self.users.lane
             lane[0] += applied
@@ -302,15 +340,46 @@ class _Chunk:
             if applied == until_sweep:
                 self.users.sweep(self.batch.users[end:])
 
-    def _apply(self, stop: int) -> None:
+    def _apply_sampled(self, stop: int) -> None:
+        """Apply events up to `stop`, looking at users right before their sampled steps."""
+        start = self.done
+        for event in self._sampled[np.searchsorted(self._sampled, [start])[0] :].tolist():
+            if event >= stop:
+                break
+            self._apply(start, event)
+            start = event
+            user = int(self.batch.users[event])
+            heads = self.users.heads
+            if not heads["events"][user] or heads["last_s"][user] != self.times_s[event]:
+                time_ms = int(self.batch.times_ms[event])
+                self._captured.append((event, self.pipeline.before_step(self.users, user, time_ms)))
+        self._apply(start, stop)
+
+    def _examples(self) -> list[Example]:
+        """The captured lists, with what their step then held."""
+        examples = []
+        for event, scored in self._captured:
+            if not self.applied[event]:
+                continue
+            batch = self.batch
+            step = (batch.users[event:] == batch.users[event]) & self.applied[event:]
+            step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
+            example = self.pipeline.rank.example(scored, batch.items[event:][step])
+            if example is not None:
+                examples.append(example)
+        return examples
+
+    def _apply(self, start: int, stop: int) -> None:
+        if start >= stop:
+            return
         users, batch = self.users, self.batch
-        count = stop - self.done
+        count = stop - start
         heads, pages = users.heads, users.pages
         heads.reserve_undo(count)
         pages.reserve(count)
         pages.reserve_undo(3 * count)
         history.apply_events(
-            self.done, stop, users.limits.entries_max,
+            start, stop, users.limits.entries_max,
             batch.users, batch.items, batch.types, self.fixed_weights, self.times_s,
             batch.event_keys,
             heads.rows, heads.marks, heads.epoch, heads.undo_slots, heads.undo_rows,
@@ -326,29 +395,5 @@ class _Chunk:
         return ItemUpdates(
             self.batch.items[kept], self.batch.types[kept], self.weights[kept],
             self.times_s[kept], self.is_new[kept], self.context[kept], self.ages_s[kept],
-            self.examples,
+            self._examples(),
         )  # fmt: skip
-
-
-def built_in_sources(items: ItemState, config: PipelineConfig) -> tuple[Source, ...]:
-    """The sources that need nothing but the default models."""
-    popularity = next(model for model in items.models if isinstance(model, Popularity))
-    pairs = {
-        "knn-long": "goes with {item}",
-        "knn-short": "goes with {item} lately",
-        "sequence": "often follows {item}",
-    }
-    sources: list[Source] = [
-        Pairs(model, pairs.get(model.name, "goes with {item}"))
-        for model in items.models
-        if hasattr(model, "carriers") and model.name != popularity.name
-    ]  # fmt: skip
-    sources += [
-        Popular(popularity, 2),
-        Popular(popularity, 0, "trending", "in demand right now"),
-        Category(popularity),
-        Newest(),
-    ]
-    if config.rerank.repeats:
-        sources.append(Own())
-    return tuple(sources)

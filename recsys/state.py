@@ -19,6 +19,8 @@ from models.base import Model
 from models.clock import ActivityClock
 from models.columns import NONE, Slots, Table
 from models.history import ENTRIES_MAX, HEAD_COLUMNS, PAGE_COLUMNS, PAGE_SIZE
+from models.mf import VectorModel
+from models.ranker import Ranker
 from recsys.ids import ItemIds, UserIds
 
 VERSION = 1
@@ -26,6 +28,7 @@ DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
 _LANE_KEY = b"\xff\xff"
 _CLOCK_KEY = b"\xffclock"
+_RANKER_KEY = b"\xffranker"
 
 Record = tuple[bytes, bytes | None]
 
@@ -65,6 +68,25 @@ class History:
     types: NDArray[np.uint16]  # (n,), one bit a type of event
     recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 32
 
+    @classmethod
+    def empty(cls, entries: int) -> "History":
+        """Room for so many items."""
+        return cls(
+            np.empty(entries, np.int32), np.empty(entries, np.uint32),
+            np.empty(entries, np.uint32), np.empty(entries, np.uint16),
+            np.empty(entries, np.float32), np.empty(entries, np.uint16),
+            np.empty(history.RECENT_SIZE, np.int32),
+        )  # fmt: skip
+
+    def part(self, entries: int, newest: int) -> "History":
+        """A copy of the first entries."""
+        return History(
+            self.items[:entries].copy(), self.first_s[:entries].copy(),
+            self.last_s[:entries].copy(), self.counts[:entries].copy(),
+            self.weights[:entries].copy(), self.types[:entries].copy(),
+            self.recent[:newest].copy(),
+        )  # fmt: skip
+
 
 class UserState:
     """Everything known of the users of one lane."""
@@ -80,11 +102,7 @@ class UserState:
         self._tombstones: list[bytes] = []
         entries = self.limits.entries_max
         self.chain: Slots = np.empty(entries // PAGE_SIZE + 2, np.int32)
-        self._room = tuple(
-            np.empty(entries, dtype)
-            for dtype in (np.int32, np.uint32, np.uint32, np.uint16, np.float32, np.uint16)
-        )
-        self._recent_room = np.empty(history.RECENT_SIZE, np.int32)
+        self._room = History.empty(entries)
 
     def __len__(self) -> int:
         """Users that have a slot."""
@@ -111,13 +129,13 @@ class UserState:
     def history(self, slot: int) -> History:
         """A user's items: copies, so that they stay as they are. Slot -1 has none."""
         if slot == NONE:
-            return History(*(room[:0] for room in self._room), recent=self._recent_room[:0])
+            return self._room.part(0, 0)
+        room = self._room
         filled, newest = history.read_history(
-            slot, self.heads.rows, self.pages.rows, *self._room, self._recent_room
-        )
-        items, first_s, last_s, counts, weights, types = (a[:filled].copy() for a in self._room)
-        recent = self._recent_room[:newest].copy()
-        return History(items, first_s, last_s, counts, weights, types, recent)
+            slot, self.heads.rows, self.pages.rows, room.items, room.first_s, room.last_s,
+            room.counts, room.weights, room.types, room.recent,
+        )  # fmt: skip
+        return room.part(filled, newest)
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -355,8 +373,9 @@ class ItemState:
         self.models = tuple(models)
         self.tables = {model.name: Table(model.columns) for model in self.models}
         self.clock = ActivityClock()
-        self.factors: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self.factors_version = ""
+        self.ranker: Ranker | None = None
+        self._ranker_bytes: bytes | None = None
         self.open = False
         self._size = 0
         self._clock_before: dict[str, NDArray[Any]] = {}
@@ -393,10 +412,18 @@ class ItemState:
                 table.extend(size)
             self._size = size
 
+    def attach_ranker(self, ranker: Ranker) -> None:
+        """Keep the ranker's weights with the items: it learns in the order of their log."""
+        self.ranker = ranker
+        if self._ranker_bytes is not None:
+            self._load_ranker(self._ranker_bytes)
+
     def begin(self) -> None:
         """Open a transaction. Raises RuntimeError where one is open."""
         for table in self.tables.values():
             table.begin()
+        if self.ranker is not None:
+            self.ranker.begin()
         self.open = True
         self._clock_before = self.clock.arrays()
 
@@ -404,12 +431,16 @@ class ItemState:
         """Keep what was learned since `begin`."""
         for table in self.tables.values():
             table.commit()
+        if self.ranker is not None:
+            self.ranker.commit()
         self.open = False
 
     def rollback(self) -> None:
         """Put rows back byte for byte; slots given out since stay, empty."""
         for table in self.tables.values():
             table.rollback()
+        if self.ranker is not None:
+            self.ranker.rollback()
         self.clock.load(self._clock_before)
         self.open = False
         self._size = 0
@@ -420,12 +451,18 @@ class ItemState:
         if not self.open:
             raise RuntimeError("no transaction is open")
         touched = [table.dirty() for table in self.tables.values()]
-        return self._records(np.unique(np.concatenate(touched)))
+        records = self._records(np.unique(np.concatenate(touched)))
+        if self.ranker is not None and self.ranker.changed:
+            records.append((_RANKER_KEY, bytes([VERSION]) + self.ranker.pack()))
+        return records
 
     def records(self) -> list[Record]:
         """All of it, as records of the compacted log."""
         named = [slot for slot, name in enumerate(self.ids.names) if name is not None]
-        return self._records(np.array(named, np.int32))
+        records = self._records(np.array(named, np.int32))
+        if self.ranker is not None:
+            records.append((_RANKER_KEY, bytes([VERSION]) + self.ranker.pack()))
+        return records
 
     def _records(self, slots: Slots) -> list[Record]:
         names, keys, version = self.ids.names, self.ids.keys, bytes([VERSION])
@@ -457,6 +494,9 @@ class ItemState:
             if key == _CLOCK_KEY:
                 if value is not None:
                     self._load_clock(_body(value))
+            elif key == _RANKER_KEY:
+                if value is not None:
+                    self._load_ranker(_body(value))
             elif value is not None:
                 rows[self.slot(key.decode())] = _body(value)
         slots = np.fromiter(rows, np.int32, len(rows))
@@ -472,6 +512,12 @@ class ItemState:
                 raise StateError(str(error)) from error
             start = stop
 
+    def _load_ranker(self, packed: bytes) -> None:
+        """Weights of other features than today's are let be: the ranker starts anew."""
+        self._ranker_bytes = packed
+        if self.ranker is not None:
+            self.ranker.unpack(packed)
+
     def _load_clock(self, body: bytes) -> None:
         arrays, start = self.clock.arrays(), 0
         for name in ("times_s", "counts", "meta"):
@@ -483,11 +529,16 @@ class ItemState:
     def swap_factors(
         self, version: str, item_keys: NDArray[np.uint64], factors: NDArray[np.float32]
     ) -> None:
-        """Take the item factors of a refit, all at once. `factors` has shape (n_items, f)."""
+        """Take the item factors of a refit, all at once. `factors` has shape (n_items, f).
+
+        Raises:
+            ValueError: factors of another width than the models'.
+        """
         slots = self.slots_of_keys(item_keys)
-        fresh = np.zeros((len(self), factors.shape[1]), np.float32)
-        fresh[slots] = factors
-        self.factors, self.factors_version = fresh, version
+        for model in self.models:
+            if isinstance(model, VectorModel):
+                model.swap(self.tables[model.name], slots, factors)
+        self.factors_version = version
 
     def digest(self) -> str:
         """Fingerprint of what does not depend on the order of events: integer counts, by id."""
@@ -510,6 +561,8 @@ class ItemState:
             "version": np.array([VERSION], np.int64),
             "items": [name or "" for name in self.ids.names],
             "item_keys": self.ids.keys.copy(),
+            "factors_version": [self.factors_version],
+            "ranker": np.frombuffer(self.ranker.pack() if self.ranker else b"", np.uint8),
             **_prefixed("clock", self.clock.arrays()),
             **tables,
         }
@@ -523,7 +576,6 @@ class ItemState:
         _check_version(snapshot)
         if len(self.ids):
             raise StateError("a snapshot of items is restored into an empty state")
-        self.ids.slots_of_keys(np.zeros(0, np.uint64))
         for key, name in zip(snapshot["item_keys"].tolist(), snapshot["items"], strict=True):
             self.ids.slot_of_key(key)
             if name:
@@ -534,12 +586,19 @@ class ItemState:
         except (KeyError, ValueError) as error:
             raise StateError(str(error)) from error
         self.clock.load(_unprefixed("clock", snapshot))
+        self._size = len(self.ids)
+        self.factors_version = str(snapshot["factors_version"][0])
+        for model in self.models:
+            if isinstance(model, VectorModel):
+                model.prepare(self.tables[model.name])
+        if len(snapshot["ranker"]):
+            self._load_ranker(snapshot["ranker"].tobytes())
 
     def memory(self) -> dict[str, int]:
         """Bytes held and items known, for people and metrics."""
         row_bytes = sum(table.row_bytes for table in self.tables.values())
         held = sum(table.memory_bytes for table in self.tables.values())
-        return {"items": len(self), "row_bytes": row_bytes, "bytes": held + self.factors.nbytes}
+        return {"items": len(self), "row_bytes": row_bytes, "bytes": held}
 
 
 def _body(value: bytes) -> bytes:

@@ -1,0 +1,350 @@
+"""The ranker: a small network over candidates' features that learns from what users then chose.
+
+Scores a list's candidates as a straight term plus two hidden layers of ReLUs, on features in
+running standard units. Loss: softmax over the list against the chosen ones (ListNet, Cao et al.
+2007); AdamW (Loshchilov and Hutter 2019), one step every 32 lists and two more on lists of a
+bounded replay buffer. Needs numpy and numba alone; nothing it returns is ever NaN.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import Scores
+from models.kernels import kernel
+
+CLIP = 5.0  # standard units
+GRADIENT_NORM_MAX = 5.0
+MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
+FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """Size and pace of the ranker.
+
+    Args:
+        hidden: units of each of the two hidden layers.
+        batch_lists: lists a step.
+        replay_steps: steps on earlier lists after each step on new ones.
+        replay_lists: lists kept for that.
+        list_size_max: candidates of a list that are kept: the chosen, then the first others.
+        prior_weight: what the first feature, the sources' mean, counts before anything is learned.
+    """
+
+    hidden: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    batch_lists: int = 32
+    replay_steps: int = 2
+    replay_lists: int = 1_024
+    list_size_max: int = 64
+    prior_weight: float = 1.0
+    seed: int = 1
+
+
+class Ranker:
+    """Scores rows of features; learns from lists whose answer is known.
+
+    >>> ranker = Ranker(2, RankerConfig(batch_lists=1, prior_weight=0.0, learning_rate=0.05))
+    >>> features = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    >>> for _ in range(50):
+    ...     ranker.learn(features, np.array([1]))
+    >>> bool(np.argmax(ranker.scores(features)) == 1)
+    True
+    """
+
+    def __init__(self, n_features: int, config: RankerConfig | None = None) -> None:
+        self.config = config or RankerConfig()
+        self.n_features = n_features
+        hidden, rng = self.config.hidden, np.random.default_rng(self.config.seed)
+        shapes = _Layers.shapes(n_features, hidden)
+        self.params = np.zeros(sum(int(np.prod(shape)) for shape in shapes), np.float32)
+        self._layers = layers = self._views(self.params)
+        layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
+        layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
+        # The last layer starts at zero: before it has learned, the prior alone ranks.
+        layers.straight[0] = self.config.prior_weight
+        self.moments = np.zeros((2, len(self.params)), np.float32)
+        self.centre = np.zeros(n_features, np.float64)
+        self.spread = np.ones(n_features, np.float64)
+        self._scale = np.ones(n_features)
+        self.counters = np.zeros(3, np.int64)  # steps, lists seen, steps refused
+        room = self.config.replay_lists
+        self._features = np.zeros((room, self.config.list_size_max, n_features), np.float16)
+        self._chosen = np.zeros((room, self.config.list_size_max), np.bool_)
+        self._lengths = np.zeros(room, np.int64)
+        self._pending = 0
+        self._open = False
+        self._before: dict[str, NDArray[Any]] | None = None
+        self._pending_before = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+        return int(self.counters[0])
+
+    @property
+    def lists(self) -> int:
+        """Lists learned from."""
+        return int(self.counters[1])
+
+    def scores(self, features: NDArray[np.float32]) -> Scores:
+        """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
+        out = np.empty(len(features), np.float32)
+        if len(features):
+            layers = self._layers
+            _forward(
+                self._normal(features), layers.first, layers.first_bias, layers.second,
+                layers.second_bias, layers.last, layers.bias, layers.straight, out,
+            )  # fmt: skip
+        return out
+
+    def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
+        """Learn one list: its candidates' features, and the rows that the user chose.
+
+        Lists of another width or without a chosen row are let be; so is what is not finite.
+        """
+        chosen = np.unique(chosen[(chosen >= 0) & (chosen < len(features))])
+        if features.shape[1] != self.n_features or not len(chosen):
+            return
+        self._keep_before()
+        order = np.concatenate([chosen, np.setdiff1d(np.arange(len(features)), chosen)])
+        order = order[: self.config.list_size_max]
+        at = self.lists % self.config.replay_lists
+        kept = np.nan_to_num(features[order].astype(np.float32), posinf=0.0, neginf=0.0)
+        self._features[at, : len(order)] = np.clip(kept, -60_000, 60_000)
+        self._chosen[at] = False
+        self._chosen[at, : len(chosen)] = True
+        self._lengths[at] = len(order)
+        self._standardise(np.clip(kept, -60_000, 60_000))
+        self.counters[1] += 1
+        self._pending += 1
+        if self._pending >= self.config.batch_lists:
+            newest = (self.lists - 1 - np.arange(self._pending)) % self.config.replay_lists
+            self._pending = 0
+            self._step(newest)
+            held = min(self.lists, self.config.replay_lists)
+            for _ in range(self.config.replay_steps):
+                rng = np.random.default_rng([self.config.seed, self.steps])
+                self._step(rng.integers(0, held, self.config.batch_lists))
+
+    def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
+        out = np.empty(features.shape, np.float32)
+        _normal(features.astype(np.float32, copy=False), self.centre, self._scale, out)
+        return out
+
+    def _standardise(self, features: NDArray[np.float32]) -> None:
+        """Move means and variances towards this list's; the first lists count fully."""
+        rate = max(1.0 / (self.lists + 1.0), FORGET)
+        step = features.mean(axis=0, dtype=np.float64) - self.centre
+        self.centre += rate * step
+        self.spread *= 1.0 - rate
+        self.spread += rate * ((1.0 - rate) * step**2 + features.var(axis=0, dtype=np.float64))
+        self._scale = 1.0 / np.sqrt(self.spread + 1e-6)
+
+    def _step(self, lists: NDArray[np.int64]) -> None:
+        """One step of AdamW on the mean loss of some lists of the buffer."""
+        gradient = self._gradient(lists)
+        norm = float(np.sqrt(np.sum(gradient.astype(np.float64) ** 2)))
+        if not np.isfinite(norm):
+            self.counters[2] += 1
+            return
+        gradient *= np.float32(min(1.0, GRADIENT_NORM_MAX / (norm + 1e-12)))
+        self.counters[0] += 1
+        before = self.params.copy()
+        first, second = self.moments
+        first += (1.0 - MOMENT_1) * (gradient - first)
+        second += (1.0 - MOMENT_2) * (gradient**2 - second)
+        rate = self.config.learning_rate
+        move = first / (1.0 - MOMENT_1**self.steps)
+        move /= np.sqrt(second / (1.0 - MOMENT_2**self.steps)) + EPSILON
+        self.params -= rate * (move + self.config.weight_decay * self.params)
+        if not np.isfinite(self.params).all():
+            self.params[:] = before
+            self.moments[:] = 0.0
+            self.counters[2] += 1
+
+    def _gradient(self, lists: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Gradient of the lists' mean softmax loss, shape as the parameters."""
+        lengths = self._lengths[lists]
+        inside = np.arange(self.config.list_size_max) < lengths[:, None]
+        x = self._normal(self._features[lists][inside])
+        chosen = self._chosen[lists][inside]
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        layers, out = self._layers, self._views(np.zeros_like(self.params))
+        _backward(
+            x, chosen, np.append(starts, len(x)),
+            layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
+            layers.bias, layers.straight,
+            out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
+            out.straight,
+        )  # fmt: skip
+        return out.flat
+
+    def _views(self, flat: NDArray[np.float32]) -> "_Layers":
+        return _Layers.of(flat, self.n_features, self.config.hidden)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as copies; the replay buffer is left out."""
+        return {name: getattr(self, name).copy() for name in _STATE}
+
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take back what `arrays` gave. Raises ValueError where it is of another size."""
+        for name in _STATE:
+            if arrays[name].shape != getattr(self, name).shape:
+                raise ValueError(f"a ranker of another size: {name}")
+        for name in _STATE:
+            getattr(self, name)[...] = arrays[name]
+        self._scale = 1.0 / np.sqrt(self.spread + 1e-6)
+
+    def pack(self) -> bytes:
+        """What was learned, little-endian, in a fixed order."""
+        return b"".join(
+            array.astype(array.dtype.newbyteorder("<")).tobytes()
+            for array in self.arrays().values()
+        )
+
+    def unpack(self, packed: bytes) -> bool:
+        """Take back what `pack` gave; False, and nothing changes, where it is of another size."""
+        arrays, start = self.arrays(), 0
+        for name, array in arrays.items():
+            part = packed[start : start + array.nbytes]
+            if len(part) != array.nbytes:
+                return False
+            arrays[name] = np.frombuffer(part, array.dtype).reshape(array.shape)
+            start += array.nbytes
+        if start != len(packed):
+            return False
+        self.load(arrays)
+        return True
+
+    @property
+    def changed(self) -> bool:
+        """Whether the open transaction learned anything."""
+        return self._before is not None
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._open, self._before, self._pending_before = True, None, self._pending
+
+    def commit(self) -> None:
+        """Keep what was learned."""
+        self._open, self._before = False, None
+
+    def rollback(self) -> None:
+        """Put back the weights as they were at `begin`; lists of the buffer may stay."""
+        if self._before is not None:
+            self.load(self._before)
+        self._pending = self._pending_before
+        self._open, self._before = False, None
+
+    def _keep_before(self) -> None:
+        if self._open and self._before is None:
+            self._before = self.arrays()
+
+
+_STATE = ("params", "moments", "centre", "spread", "counters")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The parameters by name: views into one flat array."""
+
+    flat: NDArray[np.float32]
+    first: NDArray[np.float32]  # (features, hidden)
+    first_bias: NDArray[np.float32]  # (hidden,)
+    second: NDArray[np.float32]  # (hidden, hidden)
+    second_bias: NDArray[np.float32]  # (hidden,)
+    last: NDArray[np.float32]  # (hidden,)
+    bias: NDArray[np.float32]  # (1,)
+    straight: NDArray[np.float32]  # (features,)
+
+    @staticmethod
+    def shapes(d: int, h: int) -> tuple[tuple[int, ...], ...]:
+        return ((d, h), (h,), (h, h), (h,), (h,), (1,), (d,))
+
+    @classmethod
+    def of(cls, flat: NDArray[np.float32], d: int, h: int) -> "_Layers":
+        views, start = [], 0
+        for shape in cls.shapes(d, h):
+            stop = start + int(np.prod(shape))
+            views.append(flat[start:stop].reshape(shape))
+            start = stop
+        return cls(flat, *views)
+
+
+@kernel
+def _normal(features: Any, centre: Any, scale: Any, out: Any) -> None:
+    for row in range(features.shape[0]):
+        for i in range(features.shape[1]):
+            z = np.float32((features[row, i] - centre[i]) * scale[i])
+            z = min(max(z, np.float32(-CLIP)), np.float32(CLIP))
+            out[row, i] = z if z == z else np.float32(0.0)  # NaN is not itself
+
+
+@kernel
+def _layer(x: Any, weights: Any, bias: Any) -> Any:
+    out = np.dot(x, weights)
+    for row in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[row, j] = max(out[row, j] + bias[j], np.float32(0.0))
+    return out
+
+
+@kernel
+def _forward(
+    x: Any, first: Any, first_bias: Any, second: Any, second_bias: Any, last: Any, bias: Any,
+    straight: Any, out: Any,
+) -> None:  # fmt: skip
+    two = _layer(_layer(x, first, first_bias), second, second_bias)
+    deep, wide = np.dot(two, last), np.dot(x, straight)
+    for row in range(len(out)):
+        score = deep[row] + wide[row] + bias[0]
+        out[row] = score if -np.inf < score < np.inf else np.float32(0.0)
+
+
+@kernel
+def _backward(
+    x: Any, chosen: Any, starts: Any, first: Any, first_bias: Any, second: Any, second_bias: Any,
+    last: Any, bias: Any, straight: Any, to_first: Any, to_first_bias: Any, to_second: Any,
+    to_second_bias: Any, to_last: Any, to_bias: Any, to_straight: Any,
+) -> None:  # fmt: skip
+    """Gradient of the mean over lists of -sum_chosen log softmax / |chosen|."""
+    one = _layer(x, first, first_bias)
+    two = _layer(one, second, second_bias)
+    slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
+    lists = len(starts) - 1
+    for at in range(lists):
+        start, stop = starts[at], starts[at + 1]
+        top, answers, total = np.float32(-np.inf), 0, np.float32(0.0)
+        for row in range(start, stop):
+            top = max(top, slope[row])
+            answers += chosen[row]
+        for row in range(start, stop):
+            slope[row] = np.exp(slope[row] - top)
+            total += slope[row]
+        for row in range(start, stop):
+            share = np.float32(chosen[row]) / np.float32(max(answers, 1))
+            slope[row] = (slope[row] / total - share) / np.float32(lists)
+    back_two = np.empty_like(two)
+    for row in range(len(x)):
+        for j in range(len(last)):
+            back_two[row, j] = slope[row] * last[j] if two[row, j] > 0 else np.float32(0.0)
+    back_one = np.dot(back_two, second.T)
+    for row in range(len(x)):
+        for j in range(one.shape[1]):
+            if one[row, j] <= 0:
+                back_one[row, j] = np.float32(0.0)
+            to_first_bias[j] += back_one[row, j]
+            to_second_bias[j] += back_two[row, j]
+        to_bias[0] += slope[row]
+    to_first[:] = np.dot(x.T, back_one)
+    to_second[:] = np.dot(one.T, back_two)
+    to_last[:] = np.dot(slope, two)
+    to_straight[:] = np.dot(slope, x)

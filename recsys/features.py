@@ -1,0 +1,238 @@
+"""What the ranker sees of a candidate: groups of columns, each filled for a whole list at once.
+
+To add a feature, add a group: its names, and a function that writes its columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.clock import era_of, era_shift, weight_at
+from models.columns import NONE
+from models.kernels import kernel
+from models.popularity import Popularity
+from recsys.candidates import Candidates, Context
+
+DAY_S = 86_400.0
+
+
+class Group(Protocol):
+    """Some columns of a list's features."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """Write the columns; `out` has shape (candidates, len(names)) and is zero."""
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """The prior (mean share of each source's highest score), then each source's own score."""
+
+    sources: Sequence[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        shares = tuple(f"{name}:share" for name in self.sources)
+        return ("prior", "found-by", *shares, *(f"{name}:log" for name in self.sources))
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """From the scores of the union alone."""
+        _source_scores(candidates.scores, candidates.found, out)
+
+
+@dataclass(frozen=True)
+class ItemHistory:
+    """How popular the item is at each half-life, whether it is rising, how old and how busy."""
+
+    popularity: Popularity
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        halves = tuple(f"popularity:{h:g}" for h in self.popularity.config.half_lives_events)
+        return (*halves, "trend", "events", "users", "age", "idle")
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """From the popularity's table."""
+        _item_history(
+            context.items.tables[self.popularity.name].rows, candidates.items,
+            self.popularity.half_lives, context.query.clock, context.now_s, out,
+        )  # fmt: skip
+
+
+@dataclass
+class OwnHistory:
+    """What the user did with this very item: how often, how lately, in what rhythm."""
+
+    def __post_init__(self) -> None:
+        self._places = np.zeros(0, np.int32)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("had", "had:count", "had:ago", "had:rhythm", "had:weight", "had:recency")
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """From the user's entries."""
+        past = context.history
+        if not len(past.items):
+            return
+        if len(self._places) < len(context.items):
+            self._places = np.zeros(2 * len(context.items), np.int32)
+        _own_history(
+            candidates.items, past.items, past.first_s, past.last_s, past.counts, past.weights,
+            past.recent, context.now_s, self._places, out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class User:
+    """The user, the same for every candidate: how much and how lately they act, and repeat."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("user:events", "user:items", "user:ago", "user:repeats")
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """From sums over the entries."""
+        past = context.history
+        items = len(past.items)
+        if not items:
+            return
+        events = float(past.counts.sum())
+        ago_days = max(context.now_s - float(past.last_s[past.recent[:1]].max(initial=0)), 0.0)
+        out[:] = (
+            np.log1p(events), np.log1p(items), np.log1p(ago_days / DAY_S), 1.0 - items / events
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Product:
+    """Category, brand and price of the product beside those of the user's newest items."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("same-category", "same-brand", "price", "listed")
+
+    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+        """From the catalogue."""
+        catalogue = context.catalogue
+        _product(
+            candidates.items, context.query.items, context.query.weights, catalogue.category,
+            catalogue.brand, catalogue.price, catalogue.listed, out,
+        )  # fmt: skip
+
+
+class Features:
+    """All groups side by side."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = tuple(groups)
+        self.names = tuple(name for group in self.groups for name in group.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of(self, context: Context, candidates: Candidates) -> NDArray[np.float32]:
+        """Features of a list's candidates, shape (candidates, len(self))."""
+        out = np.zeros((len(candidates), len(self)), np.float32)
+        start = 0
+        for group in self.groups:
+            stop = start + len(group.names)
+            group.fill(context, candidates, out[:, start:stop])
+            start = stop
+        return out
+
+
+def default_groups(sources: Sequence[str], popularity: Popularity) -> tuple[Group, ...]:
+    """The groups of a pipeline with these sources."""
+    return SourceScores(sources), ItemHistory(popularity), OwnHistory(), User(), Product()
+
+
+@kernel
+def _source_scores(scores: Any, found: Any, out: Any) -> None:
+    count, sources = scores.shape
+    for s in range(sources):
+        highest = np.float32(1e-12)
+        for row in range(count):
+            highest = max(highest, scores[row, s])
+        for row in range(count):
+            share = scores[row, s] / highest
+            out[row, 0] += share / sources
+            out[row, 1] += (found[row] >> np.uint32(s)) & np.uint32(1)
+            out[row, 2 + s] = share
+            out[row, 2 + sources + s] = np.log(scores[row, s] + np.float32(1e-4))
+
+
+@kernel
+def _item_history(
+    rows: Any, items: Any, half_lives: Any, clock: float, now_s: float, out: Any
+) -> None:
+    halves = len(half_lives)
+    for h in range(halves):
+        era = era_of(clock, half_lives[h])
+        now = 1.0 / weight_at(clock, half_lives[h], era)
+        for at in range(len(items)):
+            row = rows[items[at]]
+            out[at, h] = np.log1p(row.decayed[h] * era_shift(int(row.era[h]), era) * now)
+    for at in range(len(items)):
+        row = rows[items[at]]
+        out[at, halves] = out[at, 0] - out[at, min(2, halves - 1)]
+        out[at, halves + 1] = np.log1p(float(row.events))
+        out[at, halves + 2] = np.log1p(float(row.users))
+        if row.events > 0:
+            out[at, halves + 3] = np.log1p(max(now_s - row.first_s, 0.0) / DAY_S)
+            out[at, halves + 4] = np.log1p(max(now_s - row.last_s, 0.0) / DAY_S)
+
+
+@kernel
+def _own_history(
+    items: Any, own: Any, first_s: Any, last_s: Any, counts: Any, weights: Any, recent: Any,
+    now_s: float, places: Any, out: Any,
+) -> None:  # fmt: skip
+    for n in range(len(own)):
+        places[own[n]] = n + 1
+    for at in range(len(items)):
+        n = places[items[at]] - 1
+        if n < 0:
+            continue
+        ago_s = max(now_s - last_s[n], 0.0)
+        out[at, 0] = 1.0
+        out[at, 1] = np.log1p(float(counts[n]))
+        out[at, 2] = np.log1p(ago_s / DAY_S)
+        if counts[n] > 1:
+            gap_s = (float(last_s[n]) - float(first_s[n])) / (counts[n] - 1.0)
+            out[at, 3] = np.log((ago_s + 3600.0) / (gap_s + 3600.0))
+        out[at, 4] = weights[n]
+        for j in range(len(recent)):
+            if recent[j] == n:
+                out[at, 5] = 1.0 / (1.0 + j)
+                break
+    for n in range(len(own)):
+        places[own[n]] = 0
+
+
+@kernel
+def _product(
+    items: Any, past: Any, weights: Any, category: Any, brand: Any, price: Any, listed: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    total, level, priced = 1e-9, 0.0, 0.0
+    for m in range(len(past)):
+        total += weights[m]
+        if price[past[m]] > 0.0:
+            level += weights[m] * np.log(price[past[m]])
+            priced += weights[m]
+    for at in range(len(items)):
+        slot = items[at]
+        for m in range(len(past)):
+            if category[slot] != NONE and category[past[m]] == category[slot]:
+                out[at, 0] += weights[m] / total
+            if brand[slot] != NONE and brand[past[m]] == brand[slot]:
+                out[at, 1] += weights[m] / total
+        if priced > 0.0 and price[slot] > 0.0:
+            out[at, 2] = np.log(price[slot]) - level / priced
+        out[at, 3] = listed[slot]
