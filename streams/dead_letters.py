@@ -4,6 +4,7 @@ The dead letter has the original key, value and headers; ours are added beside t
 back gives the original again, so that `replay --dlq` can send it once more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.chunk import Record
@@ -15,6 +16,7 @@ from streams.events import (
     HEADER_DLQ_OFFSET,
     HEADER_DLQ_PARTITION,
     HEADER_DLQ_REASON,
+    HEADER_DLQ_RESOLVED,
     HEADER_DLQ_TIMESTAMP,
     HEADER_DLQ_TOPIC,
     HEADER_ORIGIN,
@@ -52,11 +54,31 @@ class DeadLetter:
         Where no header names the event, its first position does, so that sending the same dead
         letter twice counts once. A body's own event_id goes before both.
         """
-        headers = tuple(header for header in self.headers if header[0] != HEADER_ORIGIN)
-        if not any(name == HEADER_CLOUDEVENT_ID for name, _ in headers):
-            here = f"{self.topic}/{self.partition}/{self.offset}".encode()
-            headers += ((HEADER_CLOUDEVENT_ID, dict(self.headers).get(HEADER_ORIGIN, here)),)
-        return Record(self.key, value, headers)
+        here = f"{self.topic}/{self.partition}/{self.offset}"
+        return Record(self.key, value, identified(self.headers, here))
+
+
+def identified(
+    headers: Sequence[tuple[str, bytes]], position: str
+) -> tuple[tuple[str, bytes], ...]:
+    """The headers of a record that is sent again, with an id that tells it is the same event."""
+    kept = tuple(header for header in headers if header[0] != HEADER_ORIGIN)
+    if any(name == HEADER_CLOUDEVENT_ID for name, _ in kept):
+        return kept
+    first = dict(headers).get(HEADER_ORIGIN, position.encode())
+    return (*kept, (HEADER_CLOUDEVENT_ID, first))
+
+
+def resolved(letter: IncomingRecord) -> Record:
+    """The record that says, in the same topic, that a dead letter was sent back."""
+    position = f"{letter.partition}/{letter.offset}"
+    return Record(None, None, ((HEADER_DLQ_RESOLVED, position.encode()),))
+
+
+def resolves(record: IncomingRecord) -> str | None:
+    """The "partition/offset" of the dead letter that this record marks as sent back, or None."""
+    value = dict(record.headers).get(HEADER_DLQ_RESOLVED)
+    return value.decode("utf-8", "replace") if value is not None else None
 
 
 def dead_letter(record: IncomingRecord, error: DecodeError) -> Record:

@@ -201,3 +201,6 @@ HEADER_DLQ_TIMESTAMP = "recsys-dlq-timestamp"
 HEADER_DLQ_REASON = "recsys-dlq-reason"  # one of streams.codec.REASONS
 HEADER_DLQ_FIELD = "recsys-dlq-field"
 HEADER_DLQ_MESSAGE = "recsys-dlq-message"
+HEADER_DLQ_RESOLVED = (
+    "recsys-dlq-resolved"  # "partition/offset" of a dead letter that was sent back
+)

@@ -107,6 +107,10 @@ _DEAD_LETTER_HEADERS = {
     events.HEADER_DLQ_FIELD: "The field at fault, e.g. timestamp, filter.items[], key or body.",
     events.HEADER_DLQ_MESSAGE: "The same in a sentence.",
 }
+_RESOLVED = {
+    events.HEADER_DLQ_RESOLVED: "Alone, on a record without key and body: the dead letter at this "
+    "partition/offset was sent back by recsys replay --dlq.",
+}
 
 
 def headers_of(topic: Topic) -> dict[str, str]:
@@ -280,12 +284,12 @@ def _dead_letter_channel(topic: Topic, prefix: str, partitions: int) -> dict[str
 
 
 def _dead_letter_message() -> dict[str, Any]:
-    headers = _COMMON_HEADERS | _DEAD_LETTER_HEADERS
+    headers = _COMMON_HEADERS | _DEAD_LETTER_HEADERS | _RESOLVED
     return {
         "name": "DeadLetter",
         "title": "a record that could not be read",
         "description": "Key, body and headers are the original's; ours are added.",
         "contentType": "application/octet-stream",
-        "headers": _header_schema(headers, required=tuple(_DEAD_LETTER_HEADERS)),
+        "headers": _header_schema(headers, required=()),
         "payload": {"type": "string", "format": "binary"},
     }
