@@ -16,46 +16,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from recsys.log_columns import EVENT_COLUMNS, plain, resolve
 from recsys.log_sources import SAMPLE_ROWS, LogError, Source, open_source
 from streams.codec import DecodeError, check_event, invalid
 from streams.events import BehaviourEvent, time_ms
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
 TIME_UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "iso")
-FIELDS = ("user_id", "item_id", "type", "timestamp", "event_id", "value", "session_id")
 _REQUIRED = ("user_id", "item_id", "timestamp")
-_IDS = frozenset({"user_id", "item_id", "event_id", "session_id"})
-
-# Names as published logs have them, without case, blanks and underscores; the first found is taken.
-KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "user_id": ("userid", "user", "customerid", "customer", "visitorid", "uid"),
-    "item_id": ("itemid", "item", "movieid", "productid", "product", "sku", "stockcode",
-                "articleid", "trackid", "songid", "bookid", "iid"),
-    "timestamp": ("timestamp", "time", "ts", "eventtime", "datetime", "date", "invoicedate"),
-    "type": ("type", "eventtype", "event", "action", "behaviour", "behavior", "behaviortype"),
-    "event_id": ("eventid",),
-    "value": ("value", "rating", "score", "stars", "quantity", "qty"),
-    "context": ("context",),
-    "session_id": ("sessionid", "session", "basketid", "invoiceno", "orderid"),
-}  # fmt: skip
 _RATINGS = frozenset({"rating", "score", "stars"})
-
-
-def parse_mapping(text: str) -> dict[str, str]:
-    """Read `field=COLUMN,field=:constant,...`. Raises LogError.
-
-    >>> parse_mapping("user_id=who,type=:view")
-    {'user_id': 'who', 'type': ':view'}
-    """
-    mapping = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        field, equals, column = part.partition("=")
-        if not equals or not column:
-            raise LogError(f"{part!r} is not field=COLUMN or field=:constant")
-        if field not in FIELDS:
-            raise LogError(f"{field!r} is no field of an event; they are {', '.join(FIELDS)}")
-        mapping[field] = column
-    return mapping
+_IDS = frozenset({"user_id", "item_id", "event_id", "session_id"})
 
 
 class BehaviourLog:
@@ -76,42 +46,14 @@ class BehaviourLog:
         self.size_bytes = path.stat().st_size
         with path.open("rb") as file:
             self.digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.notes: list[str] = []
-        self.columns, self.constants = self._resolve(dict(mapping or {}))
+        found = resolve(self.source, path.name, EVENT_COLUMNS, _REQUIRED, mapping or {})
+        self.columns, self.constants = found.columns, found.constants
+        self.notes = found.notes
+        if "type" not in self.columns and "type" not in self.constants:
+            rated = plain(self.columns.get("value", "")) in _RATINGS
+            self.constants["type"] = "rating" if rated else "view"
+            self.notes.append(f"every event is taken for a {self.constants['type']}")
         self.time_unit: TimeUnit = time_unit or self._tell_time_unit()
-
-    def _resolve(self, mapping: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-        """Columns and constants by field; says what the names of the columns told."""
-        constants = {field: name[1:] for field, name in mapping.items() if name.startswith(":")}
-        columns = {field: name for field, name in mapping.items() if not name.startswith(":")}
-        for field, name in columns.items():
-            if name not in self.source.columns:
-                raise LogError(
-                    f"{self.path.name} has no column {name!r} for {field}; "
-                    f"it has {', '.join(self.source.columns)}"
-                )
-        plain = {_plain(name): name for name in reversed(self.source.columns)}
-        for field, known in KNOWN_COLUMNS.items():
-            found = next((plain[name] for name in known if name in plain), None)
-            if field in mapping or found is None or found in columns.values():
-                continue
-            if field == "context" and not self.source.typed:
-                continue  # an object has no place in a text column
-            columns[field] = found
-            if found != field:
-                self.notes.append(f"{field} is read from the column {found}")
-        for field in _REQUIRED:
-            if field not in columns and field not in constants:
-                raise LogError(
-                    f"no column of {self.path.name} looks like {field}: "
-                    f"say which with --map {field}=COLUMN; "
-                    f"it has {', '.join(self.source.columns) or 'none'}"
-                )
-        if "type" not in columns and "type" not in constants:
-            rated = _plain(columns.get("value", "")) in _RATINGS
-            constants["type"] = "rating" if rated else "view"
-            self.notes.append(f"every event is taken for a {constants['type']}")
-        return columns, {field: text for field, text in constants.items() if text}
 
     def _tell_time_unit(self) -> TimeUnit:
         column = self.columns.get("timestamp")
@@ -242,7 +184,3 @@ _CONVERTERS: Mapping[str, Callable[[Any], int]] = {
     "us": lambda value: _number(value, 0.001),
     "iso": _iso_ms,
 }
-
-
-def _plain(name: str) -> str:
-    return "".join(name.lower().split()).replace("_", "").replace("-", "")

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.log import BehaviourLog, LogError, parse_mapping, tell_time_unit
+from recsys.log import BehaviourLog, tell_time_unit
+from recsys.log_columns import PRODUCT_COLUMNS, parse_mapping
+from recsys.log_sources import LogError
+from recsys.product_log import ProductLog
 from streams.codec import DecodeError
 from tests.records import NOW_MS, body
 
@@ -226,6 +229,43 @@ def test_a_column_that_is_not_there_is_named(write):
         BehaviourLog(write("a.csv", MOVIES), {"user_id": "x"})
     with pytest.raises(LogError, match=r"none\.csv is not there"):
         BehaviourLog(write("a.csv", MOVIES).with_name("none.csv"))
+
+
+PRODUCTS = """StockCode,Description,UnitPrice,in_stock,tags,genres
+85123A, WHITE HEART ,2.55,true,a|b,x|y
+71053,LANTERN,,false,,
+,NOTHING,1,,,
+1,DEAR,-1,,,
+a\x07,BELL,,,,
+"""
+
+
+def test_products(write):
+    log = ProductLog(write("items.csv.gz", PRODUCTS.encode() + b"9,\xff,,,,\n"))
+    assert "title is read from the column Description" in log.notes
+    (_, first), (_, second), *bad = log
+    assert (first.item_id, first.title, first.price) == ("85123A", "WHITE HEART", 2.55)
+    assert (first.available, first.tags, first.category) == (True, ["a", "b"], "x|y")
+    assert (second.price, second.available, second.tags) == (None, False, [])
+    assert [(n, e.reason, e.field) for n, e in bad] == [
+        (4, "missing", "item_id"),
+        (5, "range", "price"),
+        (6, "id", "item_id"),
+        (7, "encoding", "row"),
+    ]
+    assert log.position() == log.size_bytes
+    with pytest.raises(LogError, match="no column"):
+        ProductLog(write("a.csv", "x\n1\n"))
+
+
+def test_products_of_the_contract(write):
+    lines = b'{"item_id": 5, "title": "A", "price": 2, "tags": ["x"]}\n{"title": "B"}\nnonsense\n'
+    (_, product), (_, missing), (_, broken) = ProductLog(write("items.jsonl", lines))
+    assert (product.item_id, product.price, product.tags) == ("5", 2.0, ["x"])
+    assert (missing.field, broken.reason) == ("item_id", "not-json")
+    mapped = parse_mapping("item_id=title,brand=:Own", PRODUCT_COLUMNS)
+    (_, mapped_product), *_ = ProductLog(write("b.jsonl", lines), mapped)
+    assert (mapped_product.item_id, mapped_product.brand) == ("A", "Own")
 
 
 def test_parquet(tmp_path):
