@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from models.onnx_encoder import OnnxEncoder
 
@@ -70,10 +72,17 @@ def weights_path(release: Release) -> Path:
 def build_graph(release: Release) -> bytes:
     """The ONNX graph of a release, from its package's file."""
     # needed this once: from the second start on, the graph comes from the cache
-    from models import onnx_graph, torch_file  # noqa: PLC0415
+    from models import onnx_graph
+
+    return onnx_graph.efficientnet_lite(folded_weights(release), release.repeats)
+
+
+def folded_weights(release: Release) -> dict[str, npt.NDArray[Any]]:
+    """The release's convolutions, batch normalisation folded in."""
+    from models import onnx_graph, torch_file
 
     tensors = torch_file.read_tensors(weights_path(release), release.sha256)
-    return onnx_graph.efficientnet_lite(tensors, release.repeats)
+    return onnx_graph.fold_batch_norm(tensors)
 
 
 def cached(path: Path, build: Callable[[], bytes]) -> Path:

@@ -11,13 +11,14 @@ from PIL import Image
 from models.encoder import Encoder, Vectors, unit_rows
 
 BATCH = 16
+GREY = (127, 127, 127)  # zero, once pixels are scaled
 
 
 class OnnxEncoder(Encoder):
     """Runs a graph with the input `pixels`, uint8 (n, side, side, 3).
 
-    Its outputs are `features` (n, dim) and `maps` (n, channels, rows, columns). The whole picture
-    is squeezed into the square: a product's edges count, and shape lost is the same for all.
+    Its outputs are `features` (n, dim) and `maps` (n, channels, rows, columns). A picture keeps
+    its shape and all its edges: what it does not fill of the square is grey.
     """
 
     def __init__(
@@ -52,10 +53,7 @@ class OnnxEncoder(Encoder):
 
     def pixels(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The pictures as the graph takes them, uint8 (n, side, side, 3)."""
-        size = (self.side_px, self.side_px)
-        return np.stack(
-            [np.asarray(i.convert("RGB").resize(size, Image.Resampling.BICUBIC)) for i in images]
-        )
+        return np.stack([np.asarray(padded(image, self.side_px)) for image in images])
 
     def _run(self, output: str, images: Sequence[Image.Image]) -> Vectors:
         parts = [
@@ -63,3 +61,12 @@ class OnnxEncoder(Encoder):
             for i in range(0, len(images), BATCH)
         ]
         return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def padded(image: Image.Image, side_px: int) -> Image.Image:
+    """The picture in the middle of a grey square, as large as fits."""
+    width, height = (max(1, round(side * side_px / max(image.size))) for side in image.size)
+    square = Image.new("RGB", (side_px, side_px), GREY)
+    inside = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(inside, ((side_px - width) // 2, (side_px - height) // 2))
+    return square

@@ -20,6 +20,9 @@ BATCH_NORM_EPSILON = 1e-3
 
 # The stride of a stage's first block; kernel sizes and widths are the weights' own shapes.
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
+# The paper's alpha is a factor of the sum, ONNX's and torch's of the mean over five channels.
+ALEXNET_LRN_ALPHA = 5 * 1e-4
+PARTS = ("weight", "bias")
 
 
 class Graph:
@@ -74,54 +77,103 @@ class Graph:
         return bytes(model.SerializeToString(deterministic=True))
 
 
-def efficientnet_lite(tensors: Mapping[str, Array], repeats: Sequence[int]) -> bytes:
-    """EfficientNet-Lite from its tensors (the names of `efficientnet-lite-pytorch`).
+def fold_batch_norm(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Each convolution with the batch normalisation after it, as one kernel and bias.
 
-    `repeats` holds the number of blocks of each of the seven stages. Outputs: `features`
-    (n, 1280), what the classifier's layer would read, and `maps` (n, 1280, h/32, w/32), the same
-    before pooling.
+    Normalisation by trained statistics is a fixed scale and shift, so it can be folded in. Takes
+    the names of `efficientnet-lite-pytorch`; gives `<convolution>.weight` and `.bias`.
     """
-    graph = Graph()
-
-    def convolution(x: str, conv: str, norm: str, stride: int = 1, depthwise: bool = False) -> str:
-        kernel = tensors[f"{conv}.weight"]
-        # batch normalisation of trained weights is a fixed scale and shift: fold it in
+    norms = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}
+    inner = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+    folded: dict[str, Array] = {}
+    for name in [key.removesuffix(".weight") for key in tensors if "_conv" in key]:
+        block, _, kind = name.rpartition(".")
+        norm = f"{block}.{inner[kind]}" if block else norms[name]
         deviation = np.sqrt(tensors[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
         gain = tensors[f"{norm}.weight"] / deviation
-        shift = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * gain
-        return graph.add(
-            "Conv",
-            [
-                x,
-                graph.weight(f"{conv}.weight", kernel * gain[:, None, None, None]),
-                graph.weight(f"{conv}.bias", shift),
-            ],
-            auto_pad="SAME_UPPER",
-            group=kernel.shape[0] if depthwise else 1,
-            strides=[stride, stride],
-        )
+        folded[f"{name}.weight"] = tensors[f"{name}.weight"] * gain[:, None, None, None]
+        folded[f"{name}.bias"] = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * gain
+    return folded
 
-    x = graph.pixels([127.0], [128.0])
-    x = graph.relu6(convolution(x, "_conv_stem", "_bn0", stride=2))
-    strides = [
+
+def strides(repeats: Sequence[int]) -> list[int]:
+    """The stride of every block, given the number of blocks of each of the seven stages.
+
+    >>> strides((1, 2, 2, 3, 3, 4, 1))
+    [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    """
+    return [
         stride if first else 1
         for stride, count in zip(STAGE_STRIDES, repeats, strict=True)
         for first in [True] + [False] * (count - 1)
     ]
-    for number, stride in enumerate(strides):
-        block, before = f"_blocks.{number}", x
-        if f"{block}._expand_conv.weight" in tensors:
-            x = graph.relu6(convolution(x, f"{block}._expand_conv", f"{block}._bn0"))
-        depthwise = f"{block}._depthwise_conv"
-        x = graph.relu6(convolution(x, depthwise, f"{block}._bn1", stride, depthwise=True))
-        x = convolution(x, f"{block}._project_conv", f"{block}._bn2")
-        width_in = tensors[f"{block}._{'expand' if number else 'depthwise'}_conv.weight"].shape
-        width_out = tensors[f"{block}._project_conv.weight"].shape[0]
-        if stride == 1 and width_in[1 if number else 0] == width_out:
+
+
+def efficientnet_lite(
+    weights: Mapping[str, Array], repeats: Sequence[int], until: int | None = None
+) -> bytes:
+    """EfficientNet-Lite from its folded weights.
+
+    Outputs: `features` (n, 1280), what the classifier's layer would read, and `maps`
+    (n, 1280, h/32, w/32), the same before pooling. With `until`, the graph ends before that block
+    and `maps` are what would enter it, to train what follows on.
+    """
+    graph = Graph()
+
+    def convolution(x: str, name: str, stride: int = 1, depthwise: bool = False) -> str:
+        kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        arrays = [graph.weight(f"{name}.weight", kernel), graph.weight(f"{name}.bias", bias)]
+        groups = kernel.shape[0] if depthwise else 1
+        step = [stride, stride]
+        return graph.add("Conv", [x, *arrays], auto_pad="SAME_UPPER", group=groups, strides=step)
+
+    x = graph.pixels([127.0], [128.0])
+    x = graph.relu6(convolution(x, "_conv_stem", stride=2))
+    width = weights["_conv_stem.weight"].shape[0]
+    for number, stride in enumerate(strides(repeats)[:until]):
+        block, before, width_before = f"_blocks.{number}", x, width
+        if f"{block}._expand_conv.weight" in weights:
+            x = graph.relu6(convolution(x, f"{block}._expand_conv"))
+        x = graph.relu6(convolution(x, f"{block}._depthwise_conv", stride, depthwise=True))
+        x = convolution(x, f"{block}._project_conv")
+        width = weights[f"{block}._project_conv.weight"].shape[0]
+        if stride == 1 and width_before == width:
             x = graph.add("Add", [x, before])
-    x = convolution(x, "_conv_head", "_bn1")
-    maps = graph.add("Clip", [x, "zero", "six"], output="maps")
-    pooled = graph.add("GlobalAveragePool", [maps])
-    graph.add("Flatten", [pooled], output="features")
-    width = tensors["_conv_head.weight"].shape[0]
+    if until is not None:
+        graph.add("Identity", [x], output="maps")
+        return graph.model({"maps": ["n", width, "rows", "columns"]})
+    x = convolution(x, "_conv_head")
+    graph.add("Clip", [x, "zero", "six"], output="maps")
+    graph.add("Flatten", [graph.add("GlobalAveragePool", ["maps"])], output="features")
+    width = weights["_conv_head.weight"].shape[0]
     return graph.model({"features": ["n", width], "maps": ["n", width, "rows", "columns"]})
+
+
+def alexnet(weights: Mapping[str, Array]) -> bytes:
+    """AlexNet up to fc7 from the weights of `models.alexnet.AlexNet`.
+
+    Outputs: `features` (n, 4096), fc7 after its ReLU, and `maps` (n, 256, 6, 6), pooled conv5.
+    """
+    graph = Graph()
+
+    def layer(kind: str, x: str, name: str, **attributes: Any) -> str:
+        names = [graph.weight(f"{name}.{part}", weights[f"{name}.{part}"]) for part in PARTS]
+        return graph.add("Relu", [graph.add(kind, [x, *names], **attributes)])
+
+    def shrink(x: str, **attributes: Any) -> str:
+        return graph.add("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], **attributes)
+
+    def normalise(x: str) -> str:
+        return graph.add("LRN", [x], size=5, alpha=ALEXNET_LRN_ALPHA, beta=0.75, bias=2.0)
+
+    x = graph.pixels([127.0], [128.0])
+    x = shrink(normalise(layer("Conv", x, "conv1", strides=[4, 4])))
+    x = shrink(normalise(layer("Conv", x, "conv2", pads=[2] * 4, group=2)))
+    x = layer("Conv", x, "conv3", pads=[1] * 4)
+    x = layer("Conv", x, "conv4", pads=[1] * 4, group=2)
+    x = layer("Conv", x, "conv5", pads=[1] * 4, group=2)
+    graph.add("MaxPool", [x], output="maps", kernel_shape=[3, 3], strides=[2, 2])
+    x = layer("Gemm", graph.add("Flatten", ["maps"]), "fc6", transB=1)
+    graph.add("Identity", [layer("Gemm", x, "fc7", transB=1)], output="features")
+    width, channels = weights["fc7.bias"].shape[0], weights["conv5.bias"].shape[0]
+    return graph.model({"features": ["n", width], "maps": ["n", channels, "rows", "columns"]})
