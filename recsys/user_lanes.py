@@ -26,6 +26,7 @@ from streams.events import HEADER_ORIGIN, BehaviourEvent, RankedList, Recommenda
 from streams.lane import Outcome
 from streams.partition import partition_of
 
+ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
 
 
@@ -96,23 +97,30 @@ class UserLanesConfig:
 
 
 class ListBudget:
-    """How many lists may be written now: a bucket that fills at a steady rate."""
+    """How many lists may be written now: a steady rate, and a bound on the time of one round.
+
+    The bound makes overload harmless: where lists cost more than the machine has, rounds stay
+    short, learning goes on, and users' lists are shared or wait.
+    """
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
         self._held = per_s / 2
         self._at = time.monotonic()
+        self._cost_s = 0.0005  # of one list, as measured lately
 
     def available(self) -> int:
         """Lists that may be written now."""
         now = time.monotonic()
         self._held = min(self._per_s / 2, self._held + (now - self._at) * self._per_s)
         self._at = now
-        return max(0, int(self._held))
+        return max(0, int(min(self._held, ROUND_LISTS_S / self._cost_s)))
 
-    def spend(self, count: int) -> None:
-        """That many were written; a debt is paid back before the next."""
+    def spend(self, count: int, seconds: float) -> None:
+        """That many were written and took so long; a debt is paid back before the next."""
         self._held -= count
+        if count:
+            self._cost_s += 0.1 * (seconds / count - self._cost_s)
 
 
 class UserLanes:
@@ -186,6 +194,7 @@ class UserLanes:
             ],
         )
         wanted, deferred = self._share_budget(batch)
+        begun = time.monotonic()
         updates, lists = self.pipeline.learn_and_recommend(users, batch, wanted, self._config.k)
         for at, ranked in enumerate(lists):
             if ranked is None:
@@ -195,7 +204,7 @@ class UserLanes:
             time_ms = cast(int, event.timestamp)
             self._write_list(lane, outcome, ranked, event.user_id, trigger, time_ms)
             state.owed.settle(event.user_id)
-        self._budget.spend(int(wanted.sum()))
+        self._budget.spend(int(wanted.sum()), time.monotonic() - begun)
         now_ms = _now_ms()
         for at in deferred:
             event = events[at]
@@ -223,6 +232,7 @@ class UserLanes:
         now_ms = _now_ms()
         overdue_ms = now_ms - self._config.list_delay_ms_max * 3 // 4
         room = self._budget.available()
+        begun = time.monotonic()
         paid = 0
         for user_id, owed in state.owed.take(len(state.owed)):
             if owed.since_ms > overdue_ms and paid >= room:
@@ -236,7 +246,7 @@ class UserLanes:
                 self._write_list(lane, outcome, ranked, user_id, trigger, owed.event_time_ms)
             state.owed.settle(user_id)
             paid += 1
-        self._budget.spend(paid)
+        self._budget.spend(paid, time.monotonic() - begun)
 
     # -- requests
 
