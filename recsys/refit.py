@@ -46,7 +46,8 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     for lane in range(settings.partitions):
         state = UserLane(UserState(items))
         source = Position(topics.USER_STATE.name(settings.prefix), lane)
-        reflects[str(lane)] = await state_log.restore(connection, source, _loader(state))
+        restored = await state_log.restore(connection, source, _loader(state))
+        reflects[str(lane)] = restored.end
         pages = state.users.pages
         used = np.flatnonzero(pages["user"][: pages.size] != NONE)
         owners = np.repeat(pages["user"][used], pages["item"].shape[1])

@@ -24,6 +24,7 @@ from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.refit import Refits
 from recsys.rerank import RerankConfig
 from recsys.settings import Settings
+from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams import admin, codec, topics
@@ -144,10 +145,10 @@ class Worker:
             heartbeat_interval_s=mine.heartbeat_interval_ms / 1000,
             watchdog_s=mine.watchdog_s,
             web_host=mine.web_host,
-            web_port=None if self.workers else mine.web_port,
+            web_port=None if self.workers else mine.web_port or None,  # 0: no pages
             data_dir=Path(settings.data_dir),
         )
-        worker = RoleWorker(lanes, group, application)
+        worker = RoleWorker(lanes, group, application, StateSnapshots())
         if not self.workers:
             add_pages(worker.app, self)
         return worker

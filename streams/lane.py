@@ -8,6 +8,7 @@ committed offsets, then start. Each round after that is one transaction.
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from aiokafka.structs import ConsumerRecord
 from streams import state_log
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
+from streams.state_log import Birth
 from streams.transaction import LaneProducer, TransactionUncertainError
 
 log = structlog.get_logger(__name__)
@@ -141,6 +143,7 @@ class Lane(Generic[S]):
         self._paused = False
         self._task: asyncio.Task[None] | None = None
         self._state_end = 0
+        self._birth: Birth | None = None
         self._snapshot_at = time.monotonic()
         self._writing: asyncio.Task[None] | None = None
 
@@ -248,10 +251,10 @@ class Lane(Generic[S]):
         state = self._application.open(self.number)
         if config.state_topic is not None:
             source = Position(config.state_topic, self.number)
-            start = self._read_snapshot(state)
+            start = await self._read_snapshot(source, state)
             if start is None:
                 state = self._application.open(self.number)
-                start = 0
+                start, self._birth = 0, None
 
             def load(records: list[ConsumerRecord]) -> None:
                 state.load_records((record.key, record.value) for record in records)
@@ -260,9 +263,11 @@ class Lane(Generic[S]):
                 self.restored = (done, total)
                 self.progress_at = time.monotonic()
 
-            self._state_end = await state_log.restore(
+            restored = await state_log.restore(
                 config.connection, source, load, start=start, progress=progress
             )
+            self._state_end = restored.end
+            self._birth = restored.birth or self._birth
         self._state = state
         self.positions = await self._committed()
 
@@ -325,10 +330,14 @@ class Lane(Generic[S]):
         state.begin()
         outcome = self._application.apply(self.number, state, chunks)
         writes: Mapping[Position, Sequence[Record]] = outcome.writes
+        name = ""
         state_at = Position(self._config.state_topic or "", self.number)
         if self._config.state_topic is not None:
             rows = [Record(key, value) for key, value in state.dirty_records()]
             if rows:
+                if self._birth is None and self._snapshot_path is not None:
+                    name = uuid.uuid4().hex
+                    rows.append(Record(state_log.BIRTH_KEY, name.encode()))
                 writes = {**outcome.writes, state_at: rows}
         if not writes and not offsets:
             state.commit()
@@ -336,6 +345,8 @@ class Lane(Generic[S]):
         try:
             ends = await self._producer.commit(writes, offsets, self._config.group_id)
             self._state_end = ends.get(state_at, self._state_end)
+            if name:
+                self._birth = Birth(self._state_end - 1, name)
         except TransactionUncertainError as error:
             log.warning("transaction.uncertain", lane=self.number, error=str(error))
             if not await self._took_effect(state, offsets):
@@ -381,20 +392,24 @@ class Lane(Generic[S]):
             return None
         return config.snapshot_dir / f"{config.state_topic}-{self.number}.snapshot"
 
-    def _read_snapshot(self, state: S) -> int | None:
+    async def _read_snapshot(self, source: Position, state: S) -> int | None:
         """Load the snapshot into an empty state; the offset to read the log from, if it held."""
         path = self._snapshot_path
-        if path is None or self._snapshots is None:
+        found = None if path is None or self._snapshots is None else self._snapshots.read(path)
+        if found is None:
             return None
-        found = self._snapshots.read(path)
-        if found is None or found[1].get("state_topic") != self._config.state_topic:
-            return None
+        snapshot, meta = found
         try:
-            state.restore(found[0])
-            return int(found[1]["state_end"])
-        except (KeyError, TypeError, ValueError) as error:
+            self._birth, end = Birth(*meta["birth"]), int(meta["state_end"])
+            if await state_log.holds(self._config.connection, source, self._birth, end):
+                state.restore(snapshot)
+                return end
+            log.warning("snapshot.refused", path=str(path), error="it is of another log")
+        except KafkaError:
+            raise
+        except Exception as error:  # whatever is wrong with it, the log has the truth
             log.warning("snapshot.refused", path=str(path), error=repr(error))
-            return None
+        return None
 
     def _snapshot_in_background(self) -> None:
         if self._writing is None or self._writing.done():
@@ -403,9 +418,10 @@ class Lane(Generic[S]):
 
     async def _write_snapshot(self) -> None:
         path, state = self._snapshot_path, self._state
-        if path is None or self._snapshots is None or state is None:
+        if path is None or self._snapshots is None or state is None or self._birth is None:
             return
-        meta = {"state_topic": self._config.state_topic, "state_end": self._state_end}
+        birth = [self._birth.offset, self._birth.name]
+        meta = {"birth": birth, "state_end": self._state_end}
         snapshot = state.snapshot()
         try:
             await asyncio.to_thread(self._snapshots.write, path, snapshot, meta)

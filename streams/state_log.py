@@ -1,6 +1,7 @@
 """Reading a compacted topic to its end: how a lane gets its state back."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -8,10 +9,29 @@ from aiokafka.structs import ConsumerRecord
 from streams.chunk import Position
 from streams.connection import Connection
 
+# One record of each state partition, written once: a random name, so that a local snapshot of a
+# topic that was since deleted and made anew is told from one of this topic.
+BIRTH_KEY = b"\xff\xff\xffbirth"
 POLL_MS = 1000
 FETCH_BYTES_MAX = 8 << 20
 
 Load = Callable[[list[ConsumerRecord]], None]
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Where a log's birth record lies, and the name in it."""
+
+    offset: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How far a log was read, and its birth record if it was met."""
+
+    end: int
+    birth: Birth | None
 
 
 def reader(connection: Connection, group_id: str | None = None) -> AIOKafkaConsumer:
@@ -35,8 +55,8 @@ async def restore(
     *,
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Hand every committed record of `source` from `start` on to `load`; return the next offset.
+) -> Restored:
+    """Hand every committed record of `source` from `start` on to `load`.
 
     The end is where the log stands when this is called, so call it when nobody else can write:
     after the lane's producer has fenced its predecessor.
@@ -50,17 +70,43 @@ async def restore(
         begin = max(start, (await consumer.beginning_offsets([tp]))[tp])
         if begin < end:
             consumer.seek(tp, begin)
-        position = begin
+        position, birth = begin, None
         while position < end:
             fetched = await consumer.getmany(tp, timeout_ms=POLL_MS)
             for records in fetched.values():
-                load(records)
+                rows = [record for record in records if record.key != BIRTH_KEY]
+                if len(rows) < len(records):
+                    birth = next(_birth(r) for r in reversed(records) if r.key == BIRTH_KEY)
+                load(rows)
             position = await consumer.position(tp)
             if progress is not None:
                 progress(position - begin, end - begin)
-        return int(position)
+        return Restored(int(position), birth)
     finally:
         await consumer.stop()
+
+
+async def holds(connection: Connection, source: Position, birth: Birth, end: int) -> bool:
+    """Whether `source` is the log that was born so, and reaches at least to `end`."""
+    tp = TopicPartition(*source)
+    consumer = reader(connection)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        if (await consumer.end_offsets([tp]))[tp] < end:
+            return False
+        if (await consumer.beginning_offsets([tp]))[tp] > birth.offset:
+            return False
+        consumer.seek(tp, birth.offset)
+        fetched = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=1)
+        first = next((records[0] for records in fetched.values()), None)
+        return first is not None and first.key == BIRTH_KEY and _birth(first) == birth
+    finally:
+        await consumer.stop()
+
+
+def _birth(record: ConsumerRecord) -> Birth:
+    return Birth(int(record.offset), (record.value or b"").decode("ascii", "replace"))
 
 
 async def committed(
