@@ -265,7 +265,10 @@ class Table:
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Arrays that `restore` takes back: the rows as bytes, and the free slots."""
         return {
-            "rows": self.rows[: self.size].view(np.uint8).reshape(self.size, -1).copy(),
+            "rows": self.rows[: self.size]
+            .view(np.uint8)
+            .reshape(self.size, self.dtype.itemsize)
+            .copy(),
             "free": self.free_stack[: self.counters[1]].copy(),
         }
 

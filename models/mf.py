@@ -32,8 +32,8 @@ def refit(
     """Factors of all items from scratch, shape (n_items, factors), by implicit's ALS.
 
     Args:
-        user_items: scipy CSR matrix of weights, users in rows. Equal input, seed and one thread
-            give equal factors.
+        user_items: scipy CSR matrix of weights w, users in rows; a confidence is 1 + alpha w.
+            Equal input, seed and one thread give equal factors.
     """
     from implicit.cpu.als import AlternatingLeastSquares  # a heavy import
     from threadpoolctl import threadpool_limits
@@ -45,7 +45,10 @@ def refit(
             iterations=config.iterations, num_threads=threads, random_state=seed,
             dtype=np.float32,
         )  # fmt: skip
-        model.fit(user_items.tocsr().astype(np.float32), show_progress=False)
+        # implicit's confidence is alpha times the entry.
+        confidence = user_items.tocsr().astype(np.float32)
+        confidence.data += np.float32(1.0 / config.alpha)
+        model.fit(confidence, show_progress=False)
     return np.asarray(model.item_factors, np.float32)
 
 

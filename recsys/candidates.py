@@ -291,16 +291,17 @@ def _join(
             if usable[slots[at]] and said[at] > 0.0 and said[at] < np.inf:
                 eligible[n] = said[at]
                 n += 1
-        threshold = np.float32(0.0)
+        threshold, ties = np.float32(0.0), 0
         if n > limit:
             threshold = np.partition(eligible[:n], n - limit)[n - limit]
-        taken = 0
+            ties = limit - np.sum(eligible[:n] > threshold)
         for at in range(start, stop):
             slot = slots[at]
             if not usable[slot] or not said[at] > 0.0 or not said[at] < np.inf:
                 continue
-            if said[at] >= threshold and taken < limit:
-                taken += 1
+            if said[at] == threshold:
+                ties -= 1
+            if said[at] > threshold or (said[at] == threshold and ties >= 0):
                 if places[slot] == 0:
                     items[count] = slot
                     count += 1

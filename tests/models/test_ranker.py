@@ -1,0 +1,134 @@
+"""The ranker against finite differences, torch-free; it learns, and never says NaN."""
+
+import numpy as np
+import pytest
+
+from models.ranker import Ranker, RankerConfig
+
+SMALL = RankerConfig(hidden=5, batch_lists=4, replay_steps=1, replay_lists=16, list_size_max=12)
+
+
+def lists(count, features=6, size=10, seed=0):
+    """Lists whose answer depends on two features in a way no straight line can tell."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        rows = rng.normal(size=(size, features)).astype(np.float32)
+        yield rows, np.array([np.argmax(np.abs(rows[:, 1]) - np.abs(rows[:, 3]))])
+
+
+def loss(params, rows_of, chosen_of, centre, spread, d=6, h=5):
+    """The mean loss in plain float64, written apart from the model."""
+    params, at = params.astype(np.float64), 0
+    shapes = [(d, h), (h,), (h, h), (h,), (h,), (1,), (d,)]
+    parts = []
+    for shape in shapes:
+        size = int(np.prod(shape))
+        parts.append(params[at : at + size].reshape(shape))
+        at += size
+    w1, b1, w2, b2, w3, b3, straight = parts
+    total = 0.0
+    for rows, chosen in zip(rows_of, chosen_of, strict=True):
+        x = np.clip((rows - centre) / np.sqrt(spread + 1e-6), -5, 5)
+        hidden = np.maximum(np.maximum(x @ w1 + b1, 0) @ w2 + b2, 0)
+        scores = hidden @ w3 + b3 + x @ straight
+        total -= np.mean((scores - np.log(np.exp(scores).sum()))[chosen])
+    return total / len(rows_of)
+
+
+def test_gradient_equals_finite_differences():
+    ranker = Ranker(6, RankerConfig(hidden=5, batch_lists=100, replay_lists=8, list_size_max=12))
+    ranker._layers.last[:] = np.linspace(-1, 1, 5)
+    rows_of, chosen_of = [], []
+    for n, (rows, chosen) in enumerate(lists(3)):
+        answers = np.array([chosen[0], (chosen[0] + 1) % 10]) if n == 1 else chosen
+        ranker.learn(rows, answers)
+        rows_of.append(rows.astype(np.float16).astype(np.float64))
+        chosen_of.append(np.unique(answers))
+    gradient = ranker._gradient(np.arange(3))
+    for at in range(len(ranker.params)):
+        sides = []
+        for step in (1e-6, -1e-6):
+            moved = ranker.params.astype(np.float64)
+            moved[at] += step
+            sides.append(loss(moved, rows_of, chosen_of, ranker.centre, ranker.spread))
+        assert gradient[at] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-3, abs=1e-5)
+
+
+def test_it_learns_what_a_straight_line_cannot():
+    ranker = Ranker(6, RankerConfig(hidden=16, batch_lists=16, learning_rate=5e-3))
+    for rows, chosen in lists(2000):
+        ranker.learn(rows, chosen)
+    hits = [int(np.argmax(ranker.scores(rows))) in chosen for rows, chosen in lists(200, seed=9)]
+    assert np.mean(hits) > 0.6
+
+
+def test_before_it_has_learned_the_prior_ranks():
+    ranker = Ranker(6)
+    rows = next(lists(1))[0]
+    assert np.argsort(ranker.scores(rows)).tolist() == np.argsort(rows[:, 0]).tolist()
+
+
+def test_same_seed_same_weights():
+    first, second = Ranker(6, SMALL), Ranker(6, SMALL)
+    for rows, chosen in lists(40):
+        first.learn(rows, chosen)
+        second.learn(rows, chosen)
+    np.testing.assert_array_equal(first.params, second.params)
+    assert first.steps == 20
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_nan_never_escapes(bad):
+    ranker = Ranker(6, SMALL)
+    for n, (rows, chosen) in enumerate(lists(40)):
+        if n % 3 == 0:
+            rows[n % 10, n % 6] = bad
+        ranker.learn(rows, chosen)
+        assert np.isfinite(ranker.scores(rows)).all()
+    assert np.isfinite(ranker.params).all()
+
+
+def test_weights_that_blew_up_are_put_back():
+    ranker = Ranker(6, SMALL)
+    for rows, chosen in lists(4):
+        ranker.learn(rows, chosen)
+    good = ranker.params.copy()
+    ranker.moments[:] = np.nan
+    for rows, chosen in lists(4, seed=3):
+        ranker.learn(rows, chosen)
+    assert np.isfinite(ranker.params).all()
+    assert ranker.counters[2] > 0
+    assert np.abs(ranker.params - good).max() < 0.1
+
+
+def test_lists_it_cannot_use_are_let_be():
+    ranker = Ranker(6, SMALL)
+    rows, _ = next(lists(1))
+    ranker.learn(rows, np.array([], int))
+    ranker.learn(rows[:, :3], np.array([0]))
+    ranker.learn(rows, np.array([99, -5]))
+    assert ranker.lists == 0
+    assert len(ranker.scores(rows[:0])) == 0
+
+
+def test_rollback_and_bytes():
+    ranker = Ranker(6, SMALL)
+    for rows, chosen in lists(10):
+        ranker.learn(rows, chosen)
+    before = ranker.pack()
+    ranker.begin()
+    assert not ranker.changed
+    for rows, chosen in lists(10, seed=2):
+        ranker.learn(rows, chosen)
+    assert ranker.changed
+    assert ranker.pack() != before
+    ranker.rollback()
+    assert ranker.pack() == before
+    other = Ranker(6, SMALL)
+    assert other.unpack(before)
+    rows = next(lists(1, seed=5))[0]
+    np.testing.assert_array_equal(ranker.scores(rows), other.scores(rows))
+    wider = Ranker(7, SMALL)
+    kept = wider.pack()
+    assert not wider.unpack(before)
+    assert wider.pack() == kept

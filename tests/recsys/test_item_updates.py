@@ -1,0 +1,89 @@
+"""Item updates: packed and read back in another process."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from recsys.ids import key_of
+from recsys.item_updates import Example, ItemUpdates, ItemUpdatesError
+from recsys.pipeline import default_models
+from recsys.state import ItemState
+from tests.recsys.logs import World, batch_of, logs, seeded_log
+
+
+def names(items, slots):
+    return [items.ids.keys[slot] if slot >= 0 else 0 for slot in np.ravel(slots).tolist()]
+
+
+@given(log=logs())
+@settings(max_examples=30, deadline=None)
+def test_what_is_packed_comes_back_by_name(log):
+    world = World()
+    world.learn(log)
+    updates = world.pipeline.learn(world.users, batch_of(world.users, log))
+    packed = updates.encode(world.items)
+    other = ItemState(default_models())
+    other.slot("takes the first slot")
+    read = ItemUpdates.decode(other, packed)
+    for column in ("types", "weights", "times_s", "is_new", "ages_s"):
+        np.testing.assert_array_equal(getattr(read, column), getattr(updates, column))
+    for column in ("items", "context"):
+        assert names(other, getattr(read, column)) == names(world.items, getattr(updates, column))
+    assert len(read.examples) == len(updates.examples)
+    for mine, theirs in zip(updates.examples, read.examples, strict=True):
+        np.testing.assert_array_equal(mine.features, theirs.features)
+        np.testing.assert_array_equal(mine.chosen, theirs.chosen)
+    assert read.encode(other) == packed or len(updates) == 0
+
+
+def test_items_known_by_key_alone_travel_by_key():
+    items = ItemState(default_models())
+    slot = items.slot_of_key(key_of("secret"))
+    columns = {
+        "types": np.zeros(1, np.uint8), "weights": np.ones(1, np.float32),
+        "times_s": np.ones(1, np.uint32), "is_new": np.ones(1, np.bool_),
+        "ages_s": np.zeros((1, 16), np.uint32),
+    }  # fmt: skip
+    context = np.full((1, 16), -1, np.int32)
+    context[0, 0] = slot
+    updates = ItemUpdates(np.array([items.slot("a")], np.int32), context=context, **columns)
+    other = ItemState(default_models())
+    read = ItemUpdates.decode(other, updates.encode(items))
+    assert other.slot("secret") == read.context[0, 0]
+
+
+def test_an_empty_record_is_one():
+    world = World()
+    updates = world.pipeline.learn(world.users, batch_of(world.users, []))
+    read = ItemUpdates.decode(world.items, updates.encode(world.items))
+    assert len(read) == 0
+    world.pipeline.fold(read)
+
+
+def test_damaged_records_are_refused():
+    world = World()
+    updates = world.pipeline.learn(world.users, batch_of(world.users, seeded_log(20)))
+    packed = updates.encode(world.items)
+    for bad in (
+        b"",
+        b"\x00",
+        packed[:-5],
+        b"\x9b\x07" + packed[2:],
+        packed.replace(b"i1", b"\xff\xff"),
+    ):
+        with pytest.raises(ItemUpdatesError):
+            ItemUpdates.decode(world.items, bad)
+
+
+def test_a_chunk_of_a_thousand_events_stays_small():
+    world = World()
+    log = seeded_log(1000)
+    world.pipeline.config.rank.__class__  # examples are counted apart
+    updates = world.pipeline.learn(world.users, batch_of(world.users, log))
+    without = ItemUpdates(
+        updates.items, updates.types, updates.weights, updates.times_s, updates.is_new,
+        updates.context, updates.ages_s,
+    )  # fmt: skip
+    assert len(without.encode(world.items)) < 130 * len(log)
+    example = Example(np.zeros((64, 40), np.float16), np.array([0], np.int32))
+    assert example.features.nbytes < 6_000
