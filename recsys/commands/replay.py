@@ -1,0 +1,262 @@
+"""`recsys replay`: a file, a topic or the dead letters, sent once more."""
+
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from recsys.commands.common import (
+    FAILURE,
+    JsonOption,
+    connection,
+    parse_fields,
+    print_json,
+    print_table,
+    progress_bar,
+    run,
+    say,
+    settings,
+)
+from recsys.commands.produce import FileArgument, LimitOption, MapOption, TimeUnitOption, open_log
+from recsys.settings import Settings
+
+KEPT_SHOWN = 20
+
+
+def replay(
+    file: FileArgument | None = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Replay a topic instead of a file, e.g. recsys.behaviour.v1.")
+    ] = None,
+    from_offset: Annotated[
+        int | None, typer.Option(min=0, help="Begin at this offset of each partition.")
+    ] = None,
+    from_time: Annotated[
+        str | None, typer.Option(help="Begin at this Kafka time: RFC 3339 or milliseconds.")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="So many times the events' own pace; else as fast as it goes."),
+    ] = None,
+    by_time: Annotated[
+        bool, typer.Option("--sort", help="In the order of the events' times (kept in memory).")
+    ] = False,
+    prefix: Annotated[
+        str | None, typer.Option(help="A shadow run: into the topics under another prefix.")
+    ] = None,
+    dlq: Annotated[
+        bool, typer.Option("--dlq", help="Send dead letters back; each goes back once.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="field=value", help="Mend a field of each dead letter."),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only dead letters of this reason, e.g. timestamp.")
+    ] = None,
+    mapping: MapOption = "",
+    time_unit: TimeUnitOption = None,
+    limit: LimitOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing, only report.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a behaviour log (FILE), a stretch of a topic (--topic), or dead letters (--dlq).
+
+    Into the live topics, or with --prefix into topics of a shadow run, which must exist. Columns
+    and units are told as in `recsys produce`.
+    """
+    given = settings()
+    if dlq:
+        if file is not None or prefix is not None or speed is not None:
+            raise typer.BadParameter("--dlq goes without FILE, --prefix and --speed")
+        _dead_letters(given, topic, parse_fields(changes or []), reason, dry_run, as_json)
+        return
+    if changes or reason:
+        raise typer.BadParameter("--set and --reason go with --dlq")
+    if (file is None) == (topic is None):
+        raise typer.BadParameter("say what to replay: a FILE, --topic or --dlq")
+    target = given.model_copy(update={"prefix": prefix}) if prefix else given
+    if file is not None:
+        if from_offset is not None or from_time is not None:
+            raise typer.BadParameter("--from-offset and --from-time go with --topic")
+        _file(target, open_log(file, mapping, time_unit), speed, by_time, limit, dry_run, as_json)
+    else:
+        assert topic is not None
+        start_ms = _time_ms(from_time) if from_time is not None else None
+        _topic(target, topic, from_offset, start_ms, speed, by_time, limit, dry_run, as_json)
+
+
+def _file(
+    target: Settings,
+    log: Any,
+    speed: float | None,
+    by_time: bool,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from recsys.commands.feed import feed
+    from streams import topics
+
+    if not as_json:
+        for note in log.notes:
+            say(note)
+    name = topics.BEHAVIOUR.name(target.prefix)
+    report = run(
+        feed(
+            target, name, log, quiet=as_json, speed=speed, by_time=by_time, limit=limit,
+            dry_run=dry_run,
+        )
+    )  # fmt: skip
+    if as_json:
+        print_json({**report.as_json(), "notes": log.notes})
+    else:
+        report.tell()
+    if report.refused and not report.sent:
+        raise typer.Exit(FAILURE)
+
+
+def _topic(
+    target: Settings,
+    source: str,
+    from_offset: int | None,
+    from_time_ms: int | None,
+    speed: float | None,
+    by_time: bool,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from streams import topics
+
+    if from_offset is not None and from_time_ms is not None:
+        raise typer.BadParameter("--from-offset or --from-time, not both")
+    known = next((t for t in topics.TOPICS if source.endswith("." + t.suffix)), None)
+    if known is None:
+        raise typer.BadParameter(
+            f"{source} is none of the topics; they are "
+            + ", ".join(t.name(target.prefix) for t in topics.TOPICS if t.public)
+        )
+    name = known.name(target.prefix)
+    if name == source:
+        raise typer.BadParameter(
+            f"{source} into itself would count everything twice: say --prefix for a shadow run"
+        )
+    sent = run(
+        _send_topic(
+            target, source, name, from_offset, from_time_ms, speed, by_time, limit, dry_run, as_json
+        )
+    )
+    if as_json:
+        print_json({"topic": name, "source": source, "sent": sent, "dry_run": dry_run})
+    else:
+        verb = "would be sent" if dry_run else "sent"
+        say(f"{sent} records of {source} {verb} to {name}.")
+
+
+async def _send_topic(
+    target: Settings,
+    source: str,
+    name: str,
+    from_offset: int | None,
+    from_time_ms: int | None,
+    speed: float | None,
+    by_time: bool,
+    limit: int | None,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    from streams.producer import BatchProducer
+    from streams.replay import Pace, again, read_topic, until_due
+
+    there = connection(target)
+    read = read_topic(there, source, from_offset=from_offset, from_time_ms=from_time_ms)
+    if dry_run:
+        return min(sum([len(records) async for records in read]), limit or sys.maxsize)
+    pace = Pace(speed)
+    async with BatchProducer(there, name) as producer:
+        with progress_bar(None, shown=not quiet) as update:
+            taken = 0
+            async for record in _in_order(read, by_time or speed is not None):
+                if taken == limit:
+                    break
+                if speed is not None:
+                    await until_due(producer, pace, record.timestamp)
+                if producer.add(*again(record), timestamp_ms=record.timestamp):
+                    await producer.send_full()
+                    update(taken, f"{taken} records")
+                taken += 1
+        await producer.flush()
+        return producer.acknowledged
+
+
+async def _in_order(read: AsyncIterator[list[Any]], by_time: bool) -> AsyncIterator[Any]:
+    if by_time:
+        # Partitions come one beside the other: only sorting brings them into one order.
+        records = [record async for chunk in read for record in chunk]
+        for record in sorted(records, key=lambda record: record.timestamp):
+            yield record
+        return
+    async for chunk in read:
+        for record in chunk:
+            yield record
+
+
+def _dead_letters(
+    given: Settings,
+    topic: str | None,
+    changes: dict[str, Any],
+    reason: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from streams import topics
+    from streams.repair import send_back
+
+    name = (topic or topics.BEHAVIOUR.name(given.prefix)).removesuffix(".dlq")
+    found = next(
+        (t for t in topics.TOPICS if t.dead_letters and t.name(given.prefix) == name), None
+    )
+    if found is None:
+        raise typer.BadParameter(f"{name} has no dead letters under the prefix {given.prefix}")
+    outcome = run(
+        send_back(
+            connection(given), found, given.prefix, given.application, changes=changes,
+            reason=reason, future_ms_max=given.events.future_ms_max, dry_run=dry_run,
+        )
+    )  # fmt: skip
+    rows = [
+        {"letter": place, "reason": e.reason, "field": e.field, "why": e.message}
+        for place, e in outcome.kept
+    ]
+    if as_json:
+        print_json(
+            {
+                "topic": name,
+                "sent": outcome.sent,
+                "already_sent": outcome.already_sent,
+                "other_reason": outcome.other_reason,
+                "kept": rows,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    verb = "would go back" if dry_run else "went back"
+    say(
+        f"{outcome.sent} dead letters {verb} to {name}; {outcome.already_sent} had been sent "
+        f"before, {len(outcome.kept)} still can not be read."
+    )
+    if rows:
+        print_table("", rows[:KEPT_SHOWN], ["letter", "reason", "field", "why"])
+
+
+def _time_ms(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither RFC 3339 nor milliseconds") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,102 @@
+"""`recsys topics`: make them, list them, say where they differ from what is wanted."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from recsys.commands.common import (
+    FAILURE,
+    JsonOption,
+    connection,
+    print_json,
+    print_table,
+    run,
+    say,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from streams.admin import Difference, WantedTopic
+
+app = typer.Typer(help="Create, list and check the topics.", no_args_is_help=True)
+
+
+@app.command()
+def create(as_json: JsonOption = False) -> None:
+    """Create the topics that are not there yet; then check all of them."""
+    from streams import admin
+
+    given = settings()
+    wanted = _wanted(given)
+
+    async def work() -> tuple[list[str], list["Difference"]]:
+        there = connection(given)
+        created = await admin.create_topics(there, wanted)
+        found = await admin.find_topics(there, [each.name for each in wanted])
+        return created, admin.differences(wanted, found)
+
+    created, told = run(work())
+    if as_json:
+        print_json({"created": created, "differences": _plain(told)})
+    else:
+        say(f"{len(created)} topics created, {len(wanted) - len(created)} were there already.")
+        _tell(told)
+    _exit(told)
+
+
+@app.command(name="list")
+def list_topics(as_json: JsonOption = False) -> None:
+    """List the topics: whether they exist, their partitions, keys and what they hold."""
+    from streams import admin
+
+    given = settings()
+    wanted = _wanted(given)
+    found = run(admin.find_topics(connection(given), [each.name for each in wanted]))
+    rows = admin.as_rows(wanted, found)
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["topic", "exists", "partitions", "replication", "cleanup", "key", "about"]
+        print_table(f"Topics on {given.broker}", rows, columns)
+
+
+@app.command()
+def check(as_json: JsonOption = False) -> None:
+    """Say where the topics differ from what is wanted; 1 where that hinders a worker."""
+    from streams import admin
+
+    given = settings()
+    wanted = _wanted(given)
+    found = run(admin.find_topics(connection(given), [each.name for each in wanted]))
+    told = admin.differences(wanted, found)
+    if as_json:
+        print_json({"differences": _plain(told)})
+    else:
+        _tell(told)
+        if not told:
+            say(f"All {len(wanted)} topics are as they should be.")
+    _exit(told)
+
+
+def _wanted(given: Any) -> list["WantedTopic"]:
+    from streams import admin
+
+    return admin.wanted_topics(
+        given.prefix, given.partitions, given.item_partitions, given.replication
+    )
+
+
+def _plain(told: list["Difference"]) -> list[dict[str, str]]:
+    return [
+        {"topic": each.topic, "severity": each.severity, "sentence": each.sentence} for each in told
+    ]
+
+
+def _tell(told: list["Difference"]) -> None:
+    for each in told:
+        say(f"{each.severity}: {each.sentence}")
+
+
+def _exit(told: list["Difference"]) -> None:
+    if any(each.severity == "error" for each in told):
+        raise typer.Exit(FAILURE)

@@ -1,0 +1,251 @@
+"""What is known of one user or one item, and why an item is recommended, read from the topics.
+
+The same state and the same models as in a worker, filled from the compacted topics; nothing is
+written.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.base import Query
+from models.columns import NONE, Slots
+from recsys.candidates import Learned
+from recsys.settings import Settings
+from recsys.state import History, UserState
+from recsys.worker import Worker
+from streams import topics
+from streams.chunk import Position
+from streams.events import EVENT_TYPES, RankedList
+from streams.newest import newest_record
+from streams.partition import partition_of
+from streams.state_log import restore
+
+NEIGHBOURS_SHOWN = 10
+
+
+class Known:
+    """Item state, catalogue and models as the topics have them now; users on request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._worker = Worker(settings, ())
+        self.items = self._worker.items
+        self.catalogue = self._worker.catalogue
+        self.pipeline = self._worker.pipeline
+
+    async def load(self) -> None:
+        """Read catalogue, item state and factors to their end."""
+        await self._worker.tail.start()
+        try:
+            await self._worker.tail.catch_up()
+        finally:
+            await self._worker.tail.stop()
+
+    async def users(self, lane: int, only: str | None = None) -> UserState:
+        """The users of a lane, or one of them."""
+        users = UserState(self.items)
+        key = only.encode() if only is not None else b""
+
+        def load(records: list[Any]) -> None:
+            users.load_records(
+                (record.key, record.value)
+                for record in records
+                if only is None or record.key[:-2] == key
+            )
+
+        topic = topics.USER_STATE.name(self.settings.prefix)
+        await restore(self._worker.connection, Position(topic, lane), load)
+        return users
+
+    async def newest_list(self, user_id: str) -> RankedList | None:
+        """The newest list that was written for a user."""
+        topic = topics.RECOMMENDATIONS.name(self.settings.prefix)
+        record = await newest_record(self._worker.connection, topic, user_id.encode())
+        if record is None or record.value is None:
+            return None
+        return msgspec.json.decode(record.value, type=RankedList)
+
+    async def of_user(self, user_id: str) -> dict[str, Any] | None:
+        """Everything known of a user, as plain data; None for a stranger."""
+        lane = partition_of(user_id.encode(), self.settings.partitions)
+        users = await self.users(lane, user_id)
+        slot = users.find(user_id)
+        if slot == NONE or not users.heads["events"][slot]:
+            return None
+        past = users.history(slot)
+        newest = await self.newest_list(user_id)
+        return {
+            "user_id": user_id,
+            "lane": lane,
+            "events_applied": int(users.heads["events"][slot]),
+            "first": _moment(users.heads["first_s"][slot]),
+            "last": _moment(users.heads["last_s"][slot]),
+            "counts": _counts(users.heads["counts"][slot]),
+            "profile": self._profile(past),
+            "profile_version": self.pipeline.model_version,
+            "history": list(self._history(past)),
+            "newest_list": None if newest is None else msgspec.to_builtins(newest),
+        }
+
+    def of_item(self, item_id: str) -> dict[str, Any] | None:
+        """Everything known of an item, as plain data; None where nothing is."""
+        slot = self.items.find(item_id)
+        if slot == NONE:
+            return None
+        self.catalogue.reserve()
+        table = self.items.tables["popularity"]
+        price = float(self.catalogue.price[slot])
+        return {
+            "item_id": item_id,
+            "title": self.catalogue.titles.get(slot),
+            "listed": bool(self.catalogue.listed[slot]),
+            "available": bool(self.catalogue.available[slot]),
+            "category": _name(self.catalogue.categories.names, self.catalogue.category[slot]),
+            "brand": _name(self.catalogue.brands.names, self.catalogue.brand[slot]),
+            "price": None if np.isnan(price) else round(price, 6),
+            "events": int(table["events"][slot]),
+            "users": int(table["users"][slot]),
+            "counts": _counts(table["counts"][slot]),
+            "first": _moment(table["first_s"][slot]),
+            "last": _moment(table["last_s"][slot]),
+            "goes_with": self._goes_with(slot),
+        }
+
+    async def why(self, user_id: str, item_id: str) -> dict[str, Any] | None:
+        """Why an item is, or would be, recommended to a user; None for a stranger or no item."""
+        slot = self.items.find(item_id)
+        users = await self.users(partition_of(user_id.encode(), self.settings.partitions), user_id)
+        user = users.find(user_id)
+        if NONE in (slot, user):
+            return None
+        newest = await self.newest_list(user_id)
+        listed = [item for item in newest.items if item.item_id == item_id] if newest else []
+        past = users.history(user)
+        now_ms = int(users.heads["last_s"][user]) * 1000
+        mine = np.flatnonzero(past.items == slot)
+        return {
+            "user_id": user_id,
+            "item_id": item_id,
+            "title": self.catalogue.title(slot),
+            "had_events": int(past.counts[mine].sum()),
+            "in_newest_list": msgspec.to_builtins(listed[0]) if listed else None,
+            "sources": self._sources_for(users, user, slot, now_ms),
+        }
+
+    def _sources_for(
+        self, users: UserState, user: int, slot: int, now_ms: int
+    ) -> list[dict[str, Any]]:
+        """What each source says of an item for a user now: score, place, and the past item."""
+        self.catalogue.reserve()
+        none = np.empty(0, np.int32)
+        context = self.pipeline._context(users, user, now_ms, 1, None, none)
+        said = []
+        for source in self.pipeline.sources:
+            slots, scores = source.candidates(context)
+            at = np.flatnonzero(slots == slot)
+            if not len(at):
+                continue
+            score = float(scores[at[0]])
+            carry = getattr(source, "carriers", None)
+            carrier = NONE
+            if carry is not None:
+                carrier = int(carry(context, np.array([slot], np.int32))[0])
+            said.append(
+                {
+                    "source": source.name,
+                    "score": round(score, 6),
+                    "place": int((scores > score).sum()) + 1,
+                    "of": len(slots),
+                    "because_of": self.items.ids.names[carrier] if carrier != NONE else None,
+                }
+            )
+        return said
+
+    def _history(self, past: History) -> Iterator[dict[str, Any]]:
+        """A user's items, newest first."""
+        for at in np.argsort(-past.last_s.astype(np.int64), kind="stable").tolist():
+            slot = int(past.items[at])
+            types = int(past.types[at])
+            yield {
+                "item_id": self.items.ids.names[slot] if slot != NONE else None,
+                "title": self.catalogue.titles.get(slot),
+                "events": int(past.counts[at]),
+                "types": [name for bit, name in enumerate(EVENT_TYPES) if types >> bit & 1],
+                "weight": round(float(past.weights[at]), 4),
+                "first": _moment(past.first_s[at]),
+                "last": _moment(past.last_s[at]),
+            }
+
+    def _profile(self, past: History) -> list[float]:
+        """The profile vector: a decayed sum over the vectors of the user's newest items."""
+        profile = next(m for m in self.items.models if m.name == "profile")
+        newest = past.recent[past.weights[past.recent] > 0]
+        query = self._query(past.items[newest], np.minimum(past.weights[newest], 1.0))
+        vector = profile.user_vector(self.items.tables["profile"], query)  # type: ignore[attr-defined]
+        return [round(float(value), 6) for value in vector]
+
+    def _goes_with(self, slot: int) -> dict[str, list[dict[str, Any]]]:
+        """Each model's nearest items to one item."""
+        query = self._query(np.array([slot], np.int32), np.ones(1, np.float32))
+        near = {}
+        for source in self.pipeline.sources:
+            if isinstance(source, Learned):
+                slots, scores = source.model.recommend(self.items.tables[source.name], query)
+                best = np.argsort(-scores, kind="stable")
+                best = best[slots[best] != slot][:NEIGHBOURS_SHOWN]
+                near[source.name] = [
+                    {
+                        "item_id": self.items.ids.names[int(slots[at])],
+                        "title": self.catalogue.titles.get(int(slots[at])),
+                        "score": round(float(scores[at]), 6),
+                    }
+                    for at in best.tolist()
+                ]
+        return near
+
+    def _query(self, slots: Slots, weights: Any) -> Query:
+        ages = np.zeros(len(slots), np.float32)
+        return Query(slots, weights.astype(np.float32), ages, self.items.clock.now, len(self.items))
+
+    async def sizes(self, progress: Any) -> dict[str, Any]:
+        """Users, items and the bytes that each of them takes in memory; reads every lane."""
+        users = pages = held = 0
+        row: dict[str, int] = {}
+        for lane in range(self.settings.partitions):
+            state = await self.users(lane)
+            row = state.memory()
+            users, pages, held = users + row["users"], pages + row["pages"], held + row["bytes"]
+            progress(lane + 1, f"{users} users")
+        items = self.items.memory()
+        rows_bytes = users * row["head_bytes"] + pages * row["page_bytes"]
+        return {
+            "users": users,
+            "pages": pages,
+            "user_bytes_each": round(rows_bytes / users, 1) if users else 0.0,
+            "user_bytes_head": row["head_bytes"],
+            "user_bytes_page_of_16_items": row["page_bytes"],
+            "user_bytes_held": held,
+            "items": items["items"],
+            "item_bytes_each": items["row_bytes"],
+            "item_bytes_held": items["bytes"],
+        }
+
+
+def _counts(counts: Any) -> dict[str, int]:
+    return {
+        name: int(count) for name, count in zip(EVENT_TYPES, counts.tolist(), strict=True) if count
+    }
+
+
+def _moment(seconds: Any) -> str | None:
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _name(names: list[str], code: Any) -> str | None:
+    return names[int(code)] if int(code) != NONE else None
