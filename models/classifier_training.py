@@ -1,0 +1,142 @@
+"""Trains classifiers on cached features of photos: layers by gradient, or a kernel machine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVC
+from torch import nn
+from torch.nn import functional
+
+from models.calibration import fit_temperature
+from models.classifier import Classifier, KernelClassifier, LayeredClassifier
+from models.encoder import Vectors, unit_rows
+from models.training import History, Progress, Schedule, fit, silent
+
+Labels = npt.NDArray[np.int64]
+Kind = TypeVar("Kind", bound=Classifier)
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """`hidden` of 0 is a linear head. Features of length 1 are multiplied by `scale` to train."""
+
+    hidden: int = 0
+    batch: int = 128
+    dropout: float = 0.3
+    label_smoothing: float = 0.1
+    scale: float = 30.0
+
+
+def train_head(
+    train: npt.NDArray[np.floating],
+    train_labels: Labels,
+    validation: Vectors,
+    validation_labels: Labels,
+    classes: Sequence[str],
+    settings: HeadSettings,
+    schedule: Schedule,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> tuple[LayeredClassifier, History]:
+    """A linear or one-hidden-layer head on the frozen trunk.
+
+    `train` holds features (photos, views, features), `validation` (photos, features). The epoch
+    with the best accuracy in validation is kept, and its photos calibrate.
+    """
+    views = torch.tensor(unit_rows(train.reshape(-1, train.shape[2])).reshape(train.shape))
+    targets = torch.tensor(train_labels)
+    torch.manual_seed(schedule.seed)
+    sizes = [train.shape[2], *([settings.hidden] if settings.hidden else []), len(classes)]
+    layers = [nn.Linear(one, other) for one, other in pairwise(sizes)]
+    steps: list[nn.Module] = []
+    for layer in layers:
+        steps += [nn.Dropout(settings.dropout), layer, nn.ReLU()]
+    network = nn.Sequential(*steps[:-1])
+
+    def batches(generator: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = generator.permutation(len(views))
+        for start in range(0, len(order), settings.batch):
+            rows = order[start : start + settings.batch]
+            chosen = generator.integers(0, views.shape[1], len(rows))
+            yield settings.scale * views[rows, chosen], targets[rows]
+
+    def loss(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        answers = network(batch[0])
+        return functional.cross_entropy(answers, batch[1], label_smoothing=settings.label_smoothing)
+
+    held_out = settings.scale * torch.tensor(unit_rows(validation))
+
+    def score() -> float:
+        answers = network(held_out)
+        right = (answers.argmax(dim=1).numpy() == validation_labels).mean()
+        # accuracy moves in steps of a photo: between equal ones the smaller loss wins
+        loss = functional.cross_entropy(answers, torch.tensor(validation_labels))
+        return float(right) - 1e-3 * float(loss)
+
+    history = fit(network, batches, loss, score, schedule, checkpoint, progress)
+    weights = [layer.weight.detach().numpy().T.copy() for layer in layers]
+    weights[0] *= settings.scale
+    biases = [layer.bias.detach().numpy().copy() for layer in layers]
+    head = LayeredClassifier(tuple(classes), 1.0, 0.0, weights, biases)
+    return calibrated(head, validation, validation_labels), history
+
+
+def train_svm(
+    train: npt.NDArray[np.floating],
+    train_labels: Labels,
+    validation: Vectors,
+    validation_labels: Labels,
+    classes: Sequence[str],
+    regularisation: Sequence[float] = (1.0, 3.0, 10.0, 30.0),
+    gammas: Sequence[float] = (0.5, 1.0, 2.0),
+) -> KernelClassifier:
+    """The kernel machine whose C and gamma are best in validation. `train` as in `train_head`."""
+    flat = unit_rows(train.reshape(-1, train.shape[2]))
+    labels = np.repeat(train_labels, train.shape[1])
+    best, best_right = None, -1.0
+    for gamma in gammas:
+        for c in regularisation:
+            machine = _machine(flat, labels, classes, c, gamma)
+            answers = machine.probabilities(validation).argmax(axis=1)
+            right = float((answers == validation_labels).mean())
+            if right > best_right:
+                best, best_right = machine, right
+    if best is None:
+        raise ValueError("no value of C or gamma to try")
+    return calibrated(best, validation, validation_labels)
+
+
+def _machine(
+    flat: Vectors, labels: Labels, classes: Sequence[str], c: float, gamma: float
+) -> KernelClassifier:
+    rest = OneVsRestClassifier(SVC(C=c, gamma=gamma, cache_size=500)).fit(flat, labels)
+    supports = np.unique(np.concatenate([one.support_ for one in rest.estimators_]))
+    duals = np.zeros((len(supports), len(classes)), np.float32)
+    for column, one in zip(rest.classes_, rest.estimators_, strict=True):
+        duals[np.searchsorted(supports, one.support_), column] = one.dual_coef_[0]
+    intercepts = np.full(len(classes), -1.0, np.float32)
+    intercepts[rest.classes_] = [one.intercept_[0] for one in rest.estimators_]
+    return KernelClassifier(tuple(classes), 1.0, 0.0, gamma, flat[supports], duals, intercepts)
+
+
+def calibrated(
+    classifier: Kind, validation: Vectors, labels: Labels, known_share: float = 0.98
+) -> Kind:
+    """With the temperature that validation asks for, and its threshold of `unknown`.
+
+    The threshold is the confidence that `known_share` of the rightly classified reach.
+    """
+    scores = classifier.scores(unit_rows(validation))
+    warm = replace(classifier, temperature=fit_temperature(scores, labels))
+    chances = warm.probabilities(validation)
+    right = chances.argmax(axis=1) == labels
+    confident = chances.max(axis=1)[right]
+    threshold = float(np.quantile(confident, 1 - known_share)) if len(confident) else 0.0
+    return replace(warm, threshold=threshold)
