@@ -135,7 +135,7 @@ def check_event(event: BehaviourEvent, latest_ms: int = TIMESTAMP_MS_MAX) -> Non
         check_id("event_id", event.event_id)
     if event.session_id is not None:
         check_id("session_id", event.session_id)
-    event.timestamp = _checked_time("timestamp", time_ms(event.timestamp), latest_ms)
+    event.timestamp = checked_time("timestamp", time_ms(event.timestamp), latest_ms)
 
 
 def check_id(field: str, value: str) -> None:
@@ -259,6 +259,13 @@ _SURROGATE = re.compile(r"\\ud[89a-f]")  # as ascii() writes them
 _NOT_FINITE = re.compile(r"[ \[]-?(nan|inf)\b")
 
 
+def key_id(key: bytes | None, owner: str) -> str:
+    """A record's key as the id it must be. Raises DecodeError."""
+    text = _key_text(key, owner)
+    check_id("key", text)
+    return text
+
+
 def _key_text(key: bytes | None, owner: str) -> str:
     if key is None:
         raise DecodeError("key", "key", f"is null; it must be the {owner}")
@@ -286,7 +293,8 @@ def _latest_ms(record: IncomingRecord, future_ms_max: int) -> int:
     return record.timestamp + future_ms_max if record.timestamp >= 0 else TIMESTAMP_MS_MAX
 
 
-def _checked_time(field: str, value_ms: int, latest_ms: int) -> int:
+def checked_time(field: str, value_ms: int, latest_ms: int = TIMESTAMP_MS_MAX) -> int:
+    """The time, if it lies within the bounds. Raises DecodeError."""
     if not TIMESTAMP_MS_MIN <= value_ms <= TIMESTAMP_MS_MAX:
         raise DecodeError("timestamp", field, f"{value_ms} ms lies outside the years 1980 to 2100")
     if value_ms > latest_ms:
@@ -304,7 +312,7 @@ def _check_behaviour(event: BehaviourEvent, record: IncomingRecord, future_ms_ma
         event.event_id = _cloudevent_id(record.headers)
     if event.session_id is not None:
         check_id("session_id", event.session_id)
-    event.timestamp = _checked_time(
+    event.timestamp = checked_time(
         "timestamp", time_ms(event.timestamp), _latest_ms(record, future_ms_max)
     )
 
@@ -339,7 +347,7 @@ def _check_request(
         if low is not None and high is not None and low > high:
             raise DecodeError("range", "filter.price_max", f"{high} is below price_min, {low}")
     if request.timestamp is not None:
-        request.timestamp = _checked_time(
+        request.timestamp = checked_time(
             "timestamp", time_ms(request.timestamp), _latest_ms(record, future_ms_max)
         )
 
@@ -347,7 +355,7 @@ def _check_request(
 def _check_image(image: ImageEmbedding, record: IncomingRecord, future_ms_max: int) -> None:
     check_id("upload_id", image.upload_id)
     _check_vector(image.vector)
-    _checked_time("timestamp", image.timestamp, _latest_ms(record, future_ms_max))
+    checked_time("timestamp", image.timestamp, _latest_ms(record, future_ms_max))
 
 
 def _check_picture(picture: ItemEmbedding, _record: IncomingRecord, _future_ms_max: int) -> None:

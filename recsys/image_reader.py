@@ -1,0 +1,62 @@
+"""What the image role reads in pictures: decoded safely, encoded in batches, classified."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.classifier import Classifier
+from models.encoder import Encoder
+from models.image import BadImage, ImageLimits, decode
+from streams.events import ClassProbability
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a unit vector (dim,), and its likeliest categories."""
+
+    vector: NDArray[np.float32]
+    classes: list[ClassProbability]
+
+
+class ImageReader:
+    """Pictures in, vectors out. Runs in a thread of its own: it may take tens of milliseconds."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classifier: Classifier | None = None,
+        limits: ImageLimits | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        self.encoder = encoder
+        self.classifier = classifier
+        self._limits = limits or ImageLimits()
+        self._batch_size = batch_size
+
+    def read(self, files: Sequence[tuple[bytes, str | None]]) -> list[Picture | BadImage]:
+        """Read files (bytes, content type), in their order; a bad one spoils no other."""
+        results: list[Picture | BadImage | None] = [None] * len(files)
+        for start in range(0, len(files), self._batch_size):
+            decoded = []
+            for at in range(start, min(start + self._batch_size, len(files))):
+                data, content_type = files[at]
+                try:
+                    decoded.append((at, decode(data, content_type, self._limits)))
+                except BadImage as error:
+                    results[at] = error
+            vectors = self.encoder.encode([image for _, image in decoded])
+            for (at, _), vector, classes in zip(
+                decoded, vectors, self._classes(vectors), strict=True
+            ):
+                results[at] = Picture(vector, classes)
+        return [result for result in results if result is not None]
+
+    def _classes(self, vectors: NDArray[np.float32]) -> list[list[ClassProbability]]:
+        if self.classifier is None:
+            return [[] for _ in vectors]
+        return [
+            [ClassProbability(category=name, probability=round(p, 4)) for name, p in row]
+            for row in self.classifier.top(vectors)
+        ]
