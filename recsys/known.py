@@ -16,8 +16,9 @@ from models.columns import NONE, Slots
 from recsys.candidates import Learned
 from recsys.settings import Settings
 from recsys.state import History, UserState
+from recsys.user_lanes import UserLane
 from recsys.worker import Worker
-from streams import topics
+from streams import admin, topics
 from streams.chunk import Position
 from streams.events import EVENT_TYPES, RankedList
 from streams.newest import newest_record
@@ -25,6 +26,13 @@ from streams.partition import partition_of
 from streams.state_log import restore
 
 NEIGHBOURS_SHOWN = 10
+_READ = (
+    topics.CATALOGUE,
+    topics.ITEM_STATE,
+    topics.ITEM_FACTORS,
+    topics.USER_STATE,
+    topics.RECOMMENDATIONS,
+)
 
 
 class Known:
@@ -36,9 +44,16 @@ class Known:
         self.items = self._worker.items
         self.catalogue = self._worker.catalogue
         self.pipeline = self._worker.pipeline
+        self.lanes = settings.partitions
 
     async def load(self) -> None:
-        """Read catalogue, item state and factors to their end."""
+        """Read catalogue, item state and factors to their end. Raises AdminError."""
+        names = [topic.name(self.settings.prefix) for topic in _READ]
+        found = await admin.find_topics(self._worker.connection, names)
+        for name in names:
+            if name not in found:
+                raise admin.AdminError(f"{name} is missing: recsys topics create")
+        self.lanes = found[topics.USER_STATE.name(self.settings.prefix)].partitions
         await self._worker.tail.start()
         try:
             await self._worker.tail.catch_up()
@@ -47,19 +62,19 @@ class Known:
 
     async def users(self, lane: int, only: str | None = None) -> UserState:
         """The users of a lane, or one of them."""
-        users = UserState(self.items)
-        key = only.encode() if only is not None else b""
+        held = UserLane(UserState(self.items))
+        stem = only.encode() if only is not None else b""
 
         def load(records: list[Any]) -> None:
-            users.load_records(
+            held.load_records(
                 (record.key, record.value)
                 for record in records
-                if only is None or record.key[:-2] == key
+                if only is None or record.key[:-2] == stem  # two bytes tell which of its records
             )
 
         topic = topics.USER_STATE.name(self.settings.prefix)
         await restore(self._worker.connection, Position(topic, lane), load)
-        return users
+        return held.users
 
     async def newest_list(self, user_id: str) -> RankedList | None:
         """The newest list that was written for a user."""
@@ -71,7 +86,7 @@ class Known:
 
     async def of_user(self, user_id: str) -> dict[str, Any] | None:
         """Everything known of a user, as plain data; None for a stranger."""
-        lane = partition_of(user_id.encode(), self.settings.partitions)
+        lane = partition_of(user_id.encode(), self.lanes)
         users = await self.users(lane, user_id)
         slot = users.find(user_id)
         if slot == NONE or not users.heads["events"][slot]:
@@ -118,7 +133,7 @@ class Known:
     async def why(self, user_id: str, item_id: str) -> dict[str, Any] | None:
         """Why an item is, or would be, recommended to a user; None for a stranger or no item."""
         slot = self.items.find(item_id)
-        users = await self.users(partition_of(user_id.encode(), self.settings.partitions), user_id)
+        users = await self.users(partition_of(user_id.encode(), self.lanes), user_id)
         user = users.find(user_id)
         if NONE in (slot, user):
             return None
@@ -215,7 +230,7 @@ class Known:
         """Users, items and the bytes that each of them takes in memory; reads every lane."""
         users = pages = held = 0
         row: dict[str, int] = {}
-        for lane in range(self.settings.partitions):
+        for lane in range(self.lanes):
             state = await self.users(lane)
             row = state.memory()
             users, pages, held = users + row["users"], pages + row["pages"], held + row["bytes"]

@@ -76,9 +76,11 @@ class Commands(TyperGroup):
 
 def _sentence(error: Exception) -> str:
     # Errors of our own are sentences already; they are told by their package.
-    own = type(error).__module__.partition(".")[0] in {"recsys", "streams", "models"}
-    if own or isinstance(error, OSError):
+    package = type(error).__module__.partition(".")[0]
+    if package in {"recsys", "streams", "models"} or isinstance(error, OSError):
         return str(error)
+    if package == "aiokafka":
+        return f"Kafka: {error}"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed: install recsys[worker]"
     return f"unexpected {type(error).__name__}: {error} (recsys --debug shows where)"
@@ -91,9 +93,7 @@ def settings(**given: Any) -> Settings:
 
 def connection(given: Settings) -> "Connection":
     """How to reach the broker."""
-    from streams.connection import Connection
-
-    return Connection(given.broker)
+    return given.connection()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

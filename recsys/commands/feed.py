@@ -126,12 +126,11 @@ def _counted(log: Rows, report: Report, update: Any, limit: int | None) -> Itera
 async def _send(
     given: Settings, topic: str, rows: Iterable[Fed], report: Report, speed: float | None
 ) -> None:
-    from streams.connection import Connection
     from streams.producer import BatchProducer
     from streams.replay import Pace, until_due
 
     pace = Pace(speed)
-    async with BatchProducer(Connection(given.broker), topic) as producer:
+    async with BatchProducer(given.connection(), topic) as producer:
         for count, row in enumerate(rows, 1):
             if speed is not None:
                 await until_due(producer, pace, _time_of(row))

@@ -7,13 +7,12 @@ import typer
 
 from recsys.commands.common import FAILURE, JsonOption, print_json, run, say, settings
 
-FileArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE", exists=True, dir_okay=False, readable=True,
-        help="CSV, TSV, JSON Lines or RecBole .inter, each also gzipped, or Parquet.",
-    ),
-]  # fmt: skip
+_FILE = typer.Argument(
+    metavar="FILE", exists=True, dir_okay=False, readable=True,
+    help="CSV, TSV, JSON Lines or RecBole .inter, each also gzipped, or Parquet.",
+)  # fmt: skip
+FileArgument = Annotated[Path, _FILE]
+OptionalFile = Annotated[Path | None, _FILE]
 MapOption = Annotated[
     str,
     typer.Option(

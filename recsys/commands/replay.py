@@ -19,14 +19,14 @@ from recsys.commands.common import (
     say,
     settings,
 )
-from recsys.commands.produce import FileArgument, LimitOption, MapOption, TimeUnitOption, open_log
+from recsys.commands.produce import LimitOption, MapOption, OptionalFile, TimeUnitOption, open_log
 from recsys.settings import Settings
 
 KEPT_SHOWN = 20
 
 
 def replay(
-    file: FileArgument | None = None,
+    file: OptionalFile = None,
     topic: Annotated[
         str | None, typer.Option(help="Replay a topic instead of a file, e.g. recsys.behaviour.v1.")
     ] = None,
