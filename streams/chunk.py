@@ -24,7 +24,7 @@ class Record(NamedTuple):
     headers: Headers = ()
 
 
-def _nobody() -> None:
+def _nobody(*_: int) -> None:
     """Nobody waits for this chunk."""
 
 
@@ -34,12 +34,15 @@ class Chunk:
 
     `start` is where the fetch before it ended, so a reader can tell a gap from offsets that
     compaction or transaction markers took: `start <= position` means nothing was skipped.
+    A reader that finds a gap calls `rewind` with its position, and gets the records again; one that
+    is done calls `release`, for another chunk to be fetched.
     """
 
     source: Position
     start: int
     records: list[ConsumerRecord]
     release: Callable[[], None] = field(default=_nobody, repr=False)
+    rewind: Callable[[int], None] = field(default=_nobody, repr=False)
 
     @property
     def end(self) -> int:
@@ -50,6 +53,5 @@ class Chunk:
         """The part at or after `offset`; what came before has taken effect already."""
         if self.start >= offset:
             return self
-        return Chunk(
-            self.source, offset, [r for r in self.records if r.offset >= offset], self.release
-        )
+        rest = [record for record in self.records if record.offset >= offset]
+        return Chunk(self.source, offset, rest, self.release, self.rewind)

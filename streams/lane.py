@@ -7,9 +7,10 @@ committed offsets, then start. Each round after that is one transaction.
 
 import asyncio
 import contextlib
+import inspect
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -90,7 +91,9 @@ class Application(Protocol[S]):
     def closed(self, lane: int) -> None:
         """The lane has gone to another owner, or ends."""
 
-    def apply(self, lane: int, state: S, chunks: Sequence[Chunk]) -> Outcome:
+    def apply(
+        self, lane: int, state: S, chunks: Sequence[Chunk]
+    ) -> Outcome | Awaitable[Outcome]:
         """One round: change the state, and say what is to be written."""
 
     def due_s(self, lane: int, state: S) -> float | None:
@@ -296,11 +299,13 @@ class Lane(Generic[S]):
         """Everything that waits, up to a round's bound; nothing when a round is due without."""
         assert self._state is not None
         self._resting.set()
-        if not self._waiting and not self._stopping:
+        if (self._paused or not self._waiting) and not self._stopping:
             self._arrived.clear()
             due_s = None if self._paused else self._application.due_s(self.number, self._state)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), due_s)
+        if self._paused:  # no round may run across a rebalance
+            return []
         chunks: list[Chunk] = []
         count = 0
         while self._waiting and (
@@ -308,9 +313,9 @@ class Lane(Generic[S]):
         ):
             chunk = self._waiting.pop(0)
             position = self._position_with(chunk.source, chunks)
-            if chunk.start > position:  # fetched before a seek: it will be fetched again
-                log.warning("lane.stale_chunk", source=chunk.source, position=position)
+            if chunk.start > position:  # fetched before a rebalance; else it is to come again
                 chunk.release()
+                chunk.rewind(position)
                 continue
             rest = chunk.since(position)
             if not rest.records:
@@ -329,6 +334,8 @@ class Lane(Generic[S]):
         offsets = {chunk.source: chunk.end for chunk in chunks}
         state.begin()
         outcome = self._application.apply(self.number, state, chunks)
+        if inspect.isawaitable(outcome):
+            outcome = await outcome
         writes: Mapping[Position, Sequence[Record]] = outcome.writes
         name = ""
         state_at = Position(self._config.state_topic or "", self.number)

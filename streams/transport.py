@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -16,6 +17,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.chunk import Chunk, Position
+
+log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS_MAX = 4000
 WINDOW_CHUNKS = 3  # chunks of one partition under way at once; the rest waits in the fetcher
@@ -27,6 +30,37 @@ POLL_WHILE_FULL_S = 0.01  # a partition whose window was full must not wait for 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that fetches: as Faust's, but reading committed records only."""
 
+    _fetches = 0
+
+    async def fetch(
+        self, partitions: set[TP], wait_s: float, taken: int, expected: dict[TP, int]
+    ) -> tuple[int, dict[Any, list[Any]]]:
+        """Fetch, and number the answer. `taken` is the number of the last one that was used.
+
+        A fetch moves the client's position even where a rebalance has made its answer useless:
+        when one was not used, the partitions go back to what is `expected` of them.
+        """
+        consumer = self._ensure_consumer()
+        answer: tuple[int, dict[Any, list[Any]]] = await self.call_thread(
+            self._fetch, consumer, partitions, wait_s, taken, expected
+        )
+        return answer
+
+    async def _fetch(
+        self,
+        consumer: AIOKafkaConsumer,
+        partitions: set[TP],
+        wait_s: float,
+        taken: int,
+        expected: dict[TP, int],
+    ) -> tuple[int, dict[Any, list[Any]]]:
+        if taken != self._fetches:
+            for tp in consumer.assignment():
+                if tp in expected:
+                    consumer.seek(tp, expected[tp])
+        self._fetches += 1
+        return self._fetches, await self._fetch_records(consumer, partitions, timeout=wait_s)
+
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
         conf = self.app.conf
         self._assignor = self.app.assignor  # co-partitioned: lane p of every topic to one owner
@@ -34,7 +68,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            **self.app.connection.options(),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -49,18 +83,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Emits chunks. `expected` is the offset after the last record handed over, per partition."""
+    """Emits chunks. `expected` is the offset after the last record handed over, per partition.
+
+    It is empty from a revocation until the seek that follows it: nothing is fetched without.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expected: dict[TP, int] = {}
         self._under_way: Counter[TP] = Counter()
         self._seeks = 0
+        self._taken = 0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -83,6 +120,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 await self.seek(ensure_TP(tp), offset or 0)
         self._expected = {tp: int(offset or 0) for tp, offset in offsets.items()}
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Whatever is under way is stale from here on."""
+        self._expected.clear()
+        await super().on_partitions_revoked(revoked)
+
+    def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from `offset`: its lane has not seen what lies there."""
+        if tp in self._expected:
+            log.warning("transport.rewinds", topic=tp.topic, partition=tp.partition, offset=offset)
+            self._expected[tp] = offset
+            self._taken = -1
+
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self.should_stop or fetcher.should_stop):
@@ -99,18 +148,24 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await self.wait(self.can_resume_flow)
             return
         active = self._get_active_partitions()
+        if not self._expected.keys() >= active:  # Faust's own seek ran out of time
+            await self.perform_seek()
+            return
         free = {tp for tp in active if self._under_way[tp] < WINDOW_CHUNKS}
         if not free:
             await self.sleep(POLL_WHILE_FULL_S if active else 0.1)
             return
         seeks = self._seeks
         wait_s = POLL_S if len(free) == len(active) else POLL_WHILE_FULL_S
-        fetched = await self._getmany(free, wait_s)
+        number, fetched = await self._thread.fetch(free, wait_s, self._taken, dict(self._expected))
+        if seeks != self._seeks or not self.flow_active:
+            return  # the partitions moved while we waited: what was fetched is stale
+        self._taken = number
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
             for chunk in self._chunks(tp, records):
                 if seeks != self._seeks or not self.flow_active:
-                    return  # the partitions moved while we waited: what was fetched is stale
+                    return
                 self._under_way[tp] += 1
                 self._expected[tp] = chunk.end
                 self._read_offset[tp] = chunk.end
@@ -118,13 +173,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.sleep(0)
 
     def _chunks(self, tp: TP, records: list[Any]) -> list[Chunk]:
-        start = self._expected.get(tp, records[0].offset if records else 0)
+        start = self._expected[tp]
         records = [r for r in records if r.offset >= start]
         chunks = []
         for first in range(0, len(records), CHUNK_RECORDS_MAX):
             part = records[first : first + CHUNK_RECORDS_MAX]
-            release = _Release(self, tp, self._seeks)
-            chunk = Chunk(Position(tp.topic, tp.partition), start, part, release)
+            place = _Place(self, tp, self._seeks)
+            source = Position(tp.topic, tp.partition)
+            chunk = Chunk(source, start, part, place.release, place.rewind)
             chunks.append(chunk)
             start = chunk.end
         return chunks
@@ -137,20 +193,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
 
-class _Release:
-    """Frees a chunk's place in its partition's window, once, unless a seek freed them all."""
+class _Place:
+    """A chunk's place in its partition's window: freed once, unless a seek freed them all."""
 
-    __slots__ = ("_consumer", "_seeks", "_tp")
+    __slots__ = ("_consumer", "_held", "_seeks", "_tp")
 
     def __init__(self, consumer: Consumer, tp: TP, seeks: int) -> None:
-        self._consumer: Consumer | None = consumer
+        self._consumer = consumer
         self._tp = tp
         self._seeks = seeks
+        self._held = True
 
-    def __call__(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None and consumer._seeks == self._seeks:
-            consumer._under_way[self._tp] -= 1
+    def release(self) -> None:
+        if self._held and self._consumer._seeks == self._seeks:
+            self._consumer._under_way[self._tp] -= 1
+        self._held = False
+
+    def rewind(self, offset: int) -> None:
+        if self._consumer._seeks == self._seeks:
+            self._consumer.rewind(self._tp, offset)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

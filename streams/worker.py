@@ -5,6 +5,7 @@ lanes' own: an event is acknowledged to Faust when its chunk is queued, and comm
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from typing import Any, Generic
 
 import faust
 import structlog
+from faust.app.base import BootStrategy
 from faust.types import TP
 from mode import CrashingSupervisor
 
+from streams.connection import Connection
 from streams.lane import Application, Lane, LaneConfig, S, Snapshots
+from streams.transaction import LaneFencedError
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +38,20 @@ class GroupConfig:
     web_port: int | None = None
     data_dir: Path = Path("data")
     instance_id: str | None = None
-    credentials: Any = None
     faust_options: dict[str, Any] = field(default_factory=dict)
+
+
+class NoProducer(BootStrategy):  # type: ignore[misc]
+    """Lanes write by themselves: Faust needs no producer, and opens no client but the consumer."""
+
+    enable_kafka_producer = False
+
+
+class ChunkApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose consumer is the transport's, with a `connection` like all our clients'."""
+
+    BootStrategy = NoProducer
+    connection: Connection
 
 
 class StalledError(Exception):
@@ -55,6 +71,7 @@ class RoleWorker(Generic[S]):
         self.lanes: dict[int, Lane[S]] = {}
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.assigned = False
+        self._stopping = False
         self._lane_config = lane_config
         self._group = group
         self._application = application
@@ -64,20 +81,20 @@ class RoleWorker(Generic[S]):
     def _faust_app(self) -> faust.App:
         group, lanes = self._group, self._lane_config
         urls = [f"chunks://{address}" for address in lanes.connection.bootstrap.split(",")]
-        app = faust.App(
+        app = ChunkApp(
             lanes.group_id,
             broker=urls,
             broker_session_timeout=group.session_timeout_s,
             broker_heartbeat_interval=group.heartbeat_interval_s,
             broker_rebalance_timeout=group.rebalance_timeout_s,
             broker_request_timeout=max(group.session_timeout_s * 2, 30.0),
-            broker_credentials=group.credentials,
             consumer_max_fetch_size=group.fetch_bytes_max,
             consumer_group_instance_id=group.instance_id,
             agent_supervisor=CrashingSupervisor,
             datadir=group.data_dir / "faust" / lanes.group_id,
             store="memory://",
             stream_wait_empty=False,
+            table_standby_replicas=0,  # with standbys Faust evens out worse: a third worker idles
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=group.web_port is not None,
@@ -88,6 +105,7 @@ class RoleWorker(Generic[S]):
             web_router_enabled=False,
             **group.faust_options,
         )
+        app.connection = lanes.connection
         app.finalize()
         topic = app.topic(
             *lanes.topics,
@@ -103,10 +121,11 @@ class RoleWorker(Generic[S]):
                 chunk = event.value
                 event.ack()
                 lane = self.lanes.get(chunk.source.partition)
-                if lane is None:
-                    chunk.release()
-                else:
+                if lane is not None:
                     lane.put(chunk)
+                elif not self._stopping:  # assigned, and its lane not there yet
+                    chunk.release()
+                    chunk.rewind(chunk.start)
 
         app.agent(topic, name=f"{lanes.group_id}.chunks")(take_chunks)
         app.on_partitions_revoked.connect(self._on_revoked)
@@ -123,8 +142,10 @@ class RoleWorker(Generic[S]):
 
     async def stop(self) -> None:
         """Finish what runs, write snapshots, leave the group."""
+        self._stopping = True
         self._watchdog.cancel()
-        await self._close(list(self.lanes))
+        lanes, self.lanes = list(self.lanes.values()), {}
+        await asyncio.gather(*(lane.close() for lane in lanes))
         await self.app.stop()
 
     @property
@@ -167,24 +188,26 @@ class RoleWorker(Generic[S]):
         await asyncio.gather(*(lane.quiesce() for lane in self.lanes.values()))
 
     async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
+        if self._stopping:
+            return
         wanted = {tp.partition for tp in assigned if tp.topic in self._lane_config.topics}
-        lost = [n for n, lane in self.lanes.items() if n not in wanted or lane.task.done()]
-        await self._close(lost)
+        gone = [n for n, lane in self.lanes.items() if n not in wanted or lane.task.done()]
+        lost = [self.lanes.pop(number) for number in gone]
         for lane in self.lanes.values():
             lane.resume()
         for number in sorted(wanted - self.lanes.keys()):
             lane = Lane(number, self._lane_config, self._application, self._snapshots)
             self.lanes[number] = lane
             lane.start()
-            lane.task.add_done_callback(self._lane_ended)
+            lane.task.add_done_callback(functools.partial(self._lane_ended, lane))
         self.assigned = True
         log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
+        await asyncio.gather(*(lane.close() for lane in lost))
 
-    async def _close(self, numbers: list[int]) -> None:
-        lanes = [self.lanes.pop(n) for n in numbers]
-        await asyncio.gather(*(lane.close() for lane in lanes))
-
-    def _lane_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("lane.failed", task=task.get_name(), error=str(error))
+    def _lane_ended(self, lane: Lane[S], task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        ours = self.lanes.get(lane.number) is lane  # else it is no loss to be fenced
+        log.error("lane.failed", lane=lane.number, ours=ours, error=str(error))
+        if ours or not isinstance(error, LaneFencedError):
             self._fail(error)

@@ -1,0 +1,72 @@
+"""Chunks follow one another without a gap, whatever became of a fetch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.broker import Broker
+from streams.chunk import Chunk
+from tests.streams.toy import Toy, expected, together, until
+
+COUNT = 600
+
+
+@pytest.fixture
+async def toy(local_broker: Broker, tmp_path: Path) -> Toy:
+    return await Toy(local_broker.bootstrap, tmp_path).create()
+
+
+async def test_a_fetch_whose_answer_was_not_used_comes_again(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance makes an answer useless after the client's position has moved on."""
+    async with toy.worker() as (worker, application):
+        thread = worker.app.consumer._thread
+        fetch, lost = thread.fetch, []
+
+        async def lossy(*given: Any) -> Any:
+            number, records = await fetch(*given)
+            if records and len(lost) < 5:
+                lost.append(records)
+                return -1, {}
+            return number, records
+
+        monkeypatch.setattr(thread, "fetch", lossy)
+        for first in range(0, COUNT, 60):
+            await toy.produce(60, first)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+        assert lost
+
+
+async def test_a_lane_that_missed_a_chunk_has_it_again(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with toy.worker() as (worker, application):
+        missed: list[Chunk] = []
+        for lane in worker.lanes.values():
+            put = lane.put
+
+            def forgetful(chunk: Chunk, put: Any = put) -> None:
+                if len(missed) < 3:
+                    missed.append(chunk)
+                    chunk.release()
+                else:
+                    put(chunk)
+
+            monkeypatch.setattr(lane, "put", forgetful)
+        for first in range(0, COUNT, 60):
+            await toy.produce(60, first)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+        assert missed
+
+
+async def test_a_chunk_that_comes_before_its_lane_waits_for_it(toy: Toy) -> None:
+    async with toy.worker() as (worker, application):
+        lanes, worker.lanes = worker.lanes, {}
+        await toy.produce(COUNT)
+        worker.lanes = lanes
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
