@@ -103,4 +103,5 @@ def _write_whole(path: Path, data: bytes) -> None:
     """Under another name first: whoever reads at the same time sees all of it or nothing."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         file.write(data)
+    os.chmod(file.name, 0o644)  # a temporary file is for us alone
     os.replace(file.name, path)

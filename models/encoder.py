@@ -12,11 +12,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-Vectors = npt.NDArray[np.float32]
+from models.unit_rows import Vectors, unit_rows
+
 Factory = Callable[[Path], "Encoder"]
+__all__ = ["Encoder", "Factory", "Vectors", "load", "names", "unit_rows"]
 GROUP = "recsys.encoders"
 DEFAULT = "efficientnet-lite0"
 BUILT_IN = {
@@ -50,24 +51,22 @@ class Encoder(ABC):
             return np.empty((0, self.dim), np.float32)
         return unit_rows(self.features([image.convert("RGB") for image in images]))
 
+    def encode_both(self, images: Sequence[Image.Image]) -> tuple[Vectors, Vectors]:
+        """What `encode` gives, and the unit vectors of the trunk below, for classifiers.
+
+        An encoder without a trunk is its own.
+        """
+        vectors = self.encode(images)
+        return vectors, vectors
+
+    @property
+    def trunk_id(self) -> str:
+        """The id of the encoder that the second of `encode_both` comes from."""
+        return self.id
+
     @abstractmethod
     def features(self, images: Sequence[Image.Image]) -> Vectors:
         """float32 (n, dim) of RGB pictures, of any length; n is at least 1."""
-
-
-def unit_rows(vectors: npt.ArrayLike) -> Vectors:
-    """Each row over its Euclidean length; a row of zeros becomes the first unit vector.
-
-    >>> unit_rows([[3, 4], [0, 0]]).round(2).tolist()
-    [[0.6000000238418579, 0.800000011920929], [1.0, 0.0]]
-    """
-    rows = np.array(vectors, np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    empty = ~(lengths[:, 0] > 1e-12)
-    rows[empty] = 0
-    rows[empty, 0] = lengths[empty] = 1
-    rows /= lengths
-    return rows
 
 
 def names() -> list[str]:

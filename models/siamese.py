@@ -77,6 +77,16 @@ class SiameseEncoder(Encoder):
         """The head's unit vectors."""
         return self.head.embed(self.trunk.features(images))
 
+    def encode_both(self, images: Sequence[Image.Image]) -> tuple[Vectors, Vectors]:
+        """The head's vectors and the trunk's, of one look at the pictures."""
+        trunk_vectors = self.trunk.encode(images)
+        return self.head.embed(trunk_vectors), trunk_vectors
+
+    @property
+    def trunk_id(self) -> str:
+        """The trunk's id."""
+        return self.trunk.id
+
 
 def near_duplicates(
     index: Index, head: SiameseHead, threshold: float = 0.95, neighbours: int = 10

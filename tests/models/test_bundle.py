@@ -1,0 +1,129 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import bundle, trained
+from models.bundle import About, BundleError
+from models.calibration import Isotonic
+from models.classifier import LayeredClassifier
+from models.mapping import fit_mapping
+from models.siamese import SiameseHead
+
+ABOUT = About("classifier", data={"licence": "CC0", "digest": "12"}, metrics={"accuracy": 0.5})
+
+
+def arrays(seed=0):
+    return {"a": np.random.default_rng(seed).normal(size=(3, 4)), "b": np.arange(3)}
+
+
+def test_is_read_as_it_was_written(tmp_path):
+    written = bundle.write(tmp_path, "cats", ABOUT, arrays(), {"encoder": b"graph"})
+    found = bundle.read(tmp_path, "cats")
+    assert found == written
+    assert found.about == ABOUT
+    for name, value in arrays().items():
+        assert np.array_equal(found.arrays()[name], value)
+    assert found.graph("encoder").read_bytes() == b"graph"
+    with pytest.raises(BundleError, match="no graph"):
+        found.graph("other")
+
+
+def test_the_same_content_is_one_version_and_new_content_a_new_one(tmp_path):
+    first = bundle.write(tmp_path, "cats", ABOUT, arrays())
+    assert bundle.write(tmp_path, "cats", ABOUT, arrays()).version == first.version
+    second = bundle.write(tmp_path, "cats", ABOUT, arrays(seed=1))
+    assert second.version != first.version
+    assert bundle.current_version(tmp_path, "cats") == second.version
+    assert bundle.read(tmp_path, "cats", first.version) == first
+    bundle.use(tmp_path, "cats", first.version)
+    assert bundle.read(tmp_path, "cats").version == first.version
+    assert {p.name for p in (tmp_path / "cats").iterdir()} == {
+        "current", first.version, second.version,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "encoder.onnx"])
+def test_damage_is_found(tmp_path, file):
+    found = bundle.write(tmp_path, "cats", ABOUT, arrays(), {"encoder": b"graph"})
+    path = found.folder / file
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(BundleError, match="not what was written"):
+        bundle.read(tmp_path, "cats")
+
+
+def test_what_is_no_bundle_is_said(tmp_path):
+    with pytest.raises(BundleError, match="no bundle 'cats'"):
+        bundle.read(tmp_path, "cats")
+    with pytest.raises(BundleError, match="no bundle"):
+        bundle.read(tmp_path, "../cats", "1")
+    found = bundle.write(tmp_path, "cats", ABOUT, arrays())
+    with pytest.raises(BundleError, match="not a siamese"):
+        bundle.read(tmp_path, "cats", kind="siamese")
+    about = found.folder / "bundle.json"
+    facts = json.loads(about.read_text())
+    about.write_text(json.dumps(facts | {"format": 99}))
+    with pytest.raises(BundleError, match="format 99"):
+        bundle.read(tmp_path, "cats")
+    about.write_text("{")
+    with pytest.raises(BundleError, match="cannot be read"):
+        bundle.read(tmp_path, "cats")
+
+
+HEAD = SiameseHead(
+    np.zeros(192, np.float32),
+    np.random.default_rng(0).normal(size=(192, 8)).astype(np.float32),
+    Isotonic(np.array([0.0, 1.0]), np.array([0.1, 0.9])),
+)
+TRUNK = "colour-histogram@1"
+
+
+def test_a_siamese_bundle_is_an_encoder_by_name(tmp_path):
+    about = About("siamese", trunk="colour-histogram", trunk_id=TRUNK)
+    written = bundle.write(tmp_path, "looks", about, HEAD.arrays())
+    encoder = trained.load_encoder("looks", tmp_path, tmp_path)
+    assert encoder.id == f"looks@{written.version}"
+    assert encoder.trunk_id == TRUNK
+    image = Image.linear_gradient("L").convert("RGB")
+    vectors, below = encoder.encode_both([image])
+    assert np.allclose(vectors, encoder.encode([image]), atol=1e-6)
+    assert np.allclose(below, encoder.trunk.encode([image]))
+    assert (vectors.shape, below.shape) == ((1, 8), (1, 192))
+
+
+def test_a_trunk_of_another_version_is_refused(tmp_path):
+    about = About("siamese", trunk="colour-histogram", trunk_id="colour-histogram@0")
+    bundle.write(tmp_path, "looks", about, HEAD.arrays())
+    with pytest.raises(BundleError, match="histogram@0, not of colour-histogram@1"):
+        trained.load_encoder("looks", tmp_path, tmp_path)
+
+
+def test_a_classifier_is_loaded_for_its_trunk_alone(tmp_path):
+    head = LayeredClassifier(
+        ("hat", "shoe"), 2.0, 0.4, [np.ones((3, 2), np.float32)], [np.ones(2, np.float32)]
+    )
+    told = {"classes": ["hat", "shoe"], "temperature": 2.0, "threshold": 0.4}
+    bundle.write(tmp_path, "c", About("classifier", "t", "t@1", told), head.arrays())
+    found = trained.load_classifier("c", tmp_path, "t@1")
+    assert (list(found.classes), found.temperature, found.threshold) == (["hat", "shoe"], 2.0, 0.4)
+    with pytest.raises(BundleError, match="not of t@2"):
+        trained.load_classifier("c", tmp_path, "t@2")
+    with pytest.raises(BundleError, match="no encoder"):
+        trained.load_encoder("c", tmp_path, tmp_path)
+
+
+def test_a_mapping_is_loaded_for_its_encoder_alone(tmp_path):
+    generator = np.random.default_rng(0)
+    mapping = fit_mapping(generator.normal(size=(9, 4)), generator.normal(size=(9, 2)))
+    bundle.write(tmp_path, "m", About("mapping", "t", "t@1"), mapping.arrays())
+    found = trained.load_mapping("m", tmp_path, "t@1")
+    assert np.array_equal(found.matrix, mapping.matrix)
+    with pytest.raises(BundleError, match="not of t@2"):
+        trained.load_mapping("m", tmp_path, "t@2")
+
+
+def test_built_in_encoders_are_loaded_by_name(tmp_path):
+    assert trained.load_encoder("colour-histogram", tmp_path, tmp_path).id == TRUNK
+    with pytest.raises(LookupError, match="no encoder"):
+        trained.load_encoder("none such", tmp_path, tmp_path)
