@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.run` measures everything side by side on one machine."""
