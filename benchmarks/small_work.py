@@ -20,11 +20,28 @@ class Event(msgspec.Struct):
     timestamp: int
 
 
+class Item(msgspec.Struct):
+    """One line of a result."""
+
+    item_id: str
+    score: float
+    rank: int
+
+
+class Answer(msgspec.Struct):
+    """A result for one event."""
+
+    list_id: str
+    user_id: str
+    count: int
+    items: list[Item]
+
+
 decode = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def answer(list_id: str, user_id: str, count: int, ring: Sequence[str]) -> bytes:
     """A result for one event: the newest ten items of the ring."""
-    items = [{"item_id": item, "score": 0.5, "rank": 1} for item in ring[-10:]]
-    return _encode({"list_id": list_id, "user_id": user_id, "n": count, "items": items})
+    items = [Item(item, 0.5, rank) for rank, item in enumerate(ring[-10:], 1)]
+    return _encode(Answer(list_id, user_id, count, items))

@@ -42,7 +42,9 @@ class Query:
     weights: NDArray[np.float32]  # (m,), positive
     ages_s: NDArray[np.float32]  # (m,)
     clock: float  # the activity clock now
-    n_items: int  # every item slot is below it
+    usable: NDArray[np.bool_]  # (n_items,), which items may be answered with
+    limit: int  # how many answers are of use
+    taste: NDArray[np.float32] | None = None  # (f,), speaks for them beside their items
 
 
 class Model(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from models.encoder import Vectors, unit_rows
+from models.unit_rows import Vectors, unit_rows
 
 UNKNOWN = "unknown"
 Arrays = Mapping[str, npt.NDArray[np.generic]]

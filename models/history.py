@@ -220,3 +220,31 @@ def read_history(
             recent[newest] = number
             newest += 1
     return filled, newest
+
+
+@kernel
+def newest_liked(
+    own: Any, last_s: Any, own_weights: Any, recent: Any, first: Any, now_s: float,
+    position_decay: float, items: Any, weights: Any, ages_s: Any,
+) -> int:  # fmt: skip
+    """The items of `first`, then the user's newest with positive weight; returns how many.
+
+    A weight is the sum of the item's events, at most 1, times `position_decay` per place; the
+    user's own speak softly (a tenth) behind `first`.
+    """
+    count, decay = 0, 1.0
+    for slot in first:
+        items[count], weights[count], ages_s[count] = slot, decay, 0.0
+        count += 1
+        decay *= position_decay
+    loudness = 0.1 if count > 0 else 1.0
+    for n in recent:
+        if count >= max(CONTEXT_SIZE, len(first)):
+            break
+        if own_weights[n] > 0.0:
+            items[count] = own[n]
+            weights[count] = loudness * decay * min(own_weights[n], np.float32(1.0))
+            ages_s[count] = max(now_s - last_s[n], 0.0)
+            count += 1
+            decay *= position_decay
+    return count

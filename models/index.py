@@ -12,15 +12,15 @@ search. HNSW: Malkov & Yashunin (2018), by voyager.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib import import_module
 from io import BytesIO
 from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import voyager
 
-from models.encoder import unit_rows
+from models.unit_rows import unit_rows
 
 Metric = Literal["cosine", "euclidean"]
 Ids = npt.NDArray[np.int64]
@@ -160,6 +160,11 @@ def nearest(query: Floats, ids: Ids, rows: Floats, k: int, metric: Metric) -> tu
     return ids[order].copy(), np.maximum(distances[order], 0).astype(np.float32)
 
 
+def _voyager() -> Any:
+    """The library, when a graph is first needed: small catalogues do without it."""
+    return import_module("voyager")
+
+
 class HnswIndex(Index):
     """A navigable graph: a search looks at some hundred vectors, and finds nearly all nearest.
 
@@ -194,7 +199,7 @@ class HnswIndex(Index):
         """The index whose `dump` these are."""
         index = cls(dim, metric)
         if len(ids):  # voyager does not read back an empty graph
-            index.graph = voyager.Index.load(BytesIO(graph))
+            index.graph = _voyager().Index.load(BytesIO(graph))
             index._name(ids)
         return index
 
@@ -257,15 +262,15 @@ class HnswIndex(Index):
         return self.count
 
     def _empty_graph(self) -> Any:
-        space = voyager.Space.Cosine if self.metric == "cosine" else voyager.Space.Euclidean
-        return voyager.Index(space, self.dim, self.links, self.ef_construction)
+        space = _voyager().Space.Cosine if self.metric == "cosine" else _voyager().Space.Euclidean
+        return _voyager().Index(space, self.dim, self.links, self.ef_construction)
 
     def _search_graph(self, query: Floats, k: int) -> tuple[Ids, Floats]:
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         try:
             labels, distances = self.graph.query(query, k, query_ef=max(self.ef_search, 2 * k))
-        except voyager.RecallError:
+        except _voyager().RecallError:
             # the walk met too many dead ends to find k: compare with all instead
             return nearest(query, *self.items(), k, self.metric)
         if self.metric == "euclidean":

@@ -13,7 +13,6 @@ from models.neighbours import (
     neighbour_columns,
     score_neighbours,
     strongest_sources,
-    take_scores,
 )
 
 
@@ -52,7 +51,6 @@ class PairModel:
 
     def __post_init__(self) -> None:
         self._scratch: Scores = np.zeros(0, np.float32)
-        self._touched: Slots = np.empty(0, np.int32)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -80,15 +78,12 @@ class PairModel:
         if len(self._scratch) < len(table.rows):
             self._scratch = np.zeros(len(table.rows), np.float32)
         places = len(query.items) * self.config.neighbours
-        if len(self._touched) < places:
-            self._touched = np.empty(places, np.int32)
+        slots, scores = np.empty(places, np.int32), np.empty(places, np.float32)
         count = score_neighbours(
             table.rows, query.items, query.weights, query.clock, self.config.half_life_events,
-            self.config.conditional, self.config.shrinkage, self._scratch, self._touched,
+            self.config.conditional, self.config.shrinkage, self._scratch, slots, scores,
         )  # fmt: skip
-        scores = np.empty(count, np.float32)
-        take_scores(self._scratch, self._touched, count, scores)
-        return self._touched[:count].copy(), scores
+        return slots[:count], scores[:count]
 
     def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
         """The query's item that gives each of `items` most."""

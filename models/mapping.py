@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.encoder import Vectors
+from models.unit_rows import Vectors
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 Floats = npt.NDArray[np.floating]

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from models.base import ItemEvents, Query, Scores, empty_answer
 from models.columns import NONE, Column, Slots, Table
 from models.kernels import kernel
+from models.top import top_products
+
+ANSWERS = 3  # times the limit: candidates of other sources want a score, too
 
 
 @dataclass(frozen=True)
 class FactorsConfig:
-    """Args: width of a vector; ridge; confidence of a weight w is 1 + alpha w; top: answers."""
+    """Args: width of a vector; ridge; the confidence of a weight w is 1 + alpha w."""
 
     factors: int = 32
     regularisation: float = 0.05
     alpha: float = 10.0
     iterations: int = 10
-    top: int = 512
 
 
 def refit(
@@ -57,10 +59,28 @@ def fold_in(
     weights: NDArray[np.float32], config: FactorsConfig,
 ) -> NDArray[np.float32]:  # fmt: skip
     """A user's factors from their items alone, shape (f,). `gram` is Y'Y."""
-    known = (items >= 0) & (items < len(factors))
+    known = (items >= 0) & (items < len(factors)) & (weights > 0)
     out = np.empty(len(gram), np.float32)
     _fold_in(factors, gram, items[known], weights[known], config.regularisation, config.alpha, out)
     return out
+
+
+@kernel
+def _left_side(
+    factors: Any, gram: Any, items: Any, weights: Any, regularisation: float, alpha: float
+) -> Any:
+    """Y'CY + r I of a user."""
+    f = gram.shape[0]
+    left = gram.copy()
+    for i in range(f):
+        left[i, i] += regularisation
+    for m in range(len(items)):
+        vector = factors[items[m]]
+        for i in range(f):
+            scaled = alpha * weights[m] * vector[i]
+            for j in range(f):
+                left[i, j] += scaled * vector[j]
+    return left
 
 
 @kernel
@@ -69,21 +89,60 @@ def _fold_in(
     out: Any,
 ) -> None:  # fmt: skip
     f = gram.shape[0]
-    left = gram.copy()
-    right = np.zeros(f)
-    for i in range(f):
-        left[i, i] += regularisation
+    right = np.zeros((f, 1))
     for m in range(len(items)):
-        vector = factors[items[m]]
-        confidence = 1.0 + alpha * weights[m]
-        if not confidence > 1.0:
-            continue
         for i in range(f):
-            right[i] += confidence * vector[i]
-            scaled = (confidence - 1.0) * vector[i]
-            for j in range(f):
-                left[i, j] += scaled * vector[j]
-    out[:] = np.linalg.solve(left, right)
+            right[i, 0] += (1.0 + alpha * weights[m]) * factors[items[m], i]
+    solve(_left_side(factors, gram, items, weights, regularisation, alpha), right)
+    out[:] = right[:, 0]
+
+
+@kernel
+def solve(left: Any, right: Any) -> None:
+    """Solve left x = right for a positive definite `left` by Cholesky; both are overwritten."""
+    f, columns = right.shape
+    for j in range(f):
+        for k in range(j):
+            for i in range(j, f):
+                left[j, i] -= left[k, j] * left[k, i]
+        root = np.sqrt(max(left[j, j], 1e-12))
+        for i in range(j, f):
+            left[j, i] /= root
+    for i in range(f):  # left is now U, with U'U = left
+        for k in range(i):
+            for c in range(columns):
+                right[i, c] -= left[k, i] * right[k, c]
+        for c in range(columns):
+            right[i, c] /= left[i, i]
+    for i in range(f - 1, -1, -1):
+        for k in range(i + 1, f):
+            for c in range(columns):
+                right[i, c] -= left[i, k] * right[k, c]
+        for c in range(columns):
+            right[i, c] /= left[i, i]
+
+
+@kernel
+def _carriers(
+    factors: Any, gram: Any, past: Any, weights: Any, items: Any, regularisation: float,
+    alpha: float, out: Any,
+) -> None:  # fmt: skip
+    f, count = gram.shape[0], len(items)
+    right = np.empty((f, count))
+    for t in range(count):
+        for i in range(f):
+            right[i, t] = factors[items[t], i]
+    solve(_left_side(factors, gram, past, weights, regularisation, alpha), right)
+    for t in range(count):
+        most = 0.0
+        for m in range(len(past)):
+            share = 0.0
+            for i in range(f):
+                share += right[i, t] * factors[past[m], i]
+            share *= 1.0 + alpha * weights[m]
+            if share > most:
+                most = share
+                out[t] = past[m]
 
 
 class VectorModel:
@@ -136,8 +195,8 @@ class MatrixFactorisation(VectorModel):
         user = self.user_vector(table, query)
         if not user.any():
             return empty_answer()
-        size = min(query.n_items, table.size)
-        return top_products(table["vector"][:size], user, self.config.top)
+        vectors = table["vector"][: table.size]
+        return top_products(vectors, user, query.usable, ANSWERS * query.limit)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """The user's factors, shape (f,); zero where nothing is known."""
@@ -151,32 +210,12 @@ class MatrixFactorisation(VectorModel):
         The score is linear in the past items: x = W^-1 sum c_i y_i, so item i carries
         c_i y_t' W^-1 y_i (Hu, Koren, Volinsky 2008, section 5).
         """
-        past = query.items[(query.items >= 0) & (query.items < table.size)]
-        if not len(past):
-            return np.full(len(items), NONE, np.int32)
-        vectors = table["vector"]
-        confidence = 1.0 + self.config.alpha * query.weights[: len(past)].astype(np.float64)
-        own = vectors[past].astype(np.float64)
-        left = self._gram + self.config.regularisation * np.eye(len(self._gram))
-        left += (own * (confidence - 1.0)[:, None]).T @ own
-        shares = vectors[items] @ np.linalg.solve(left, own.T * confidence)
-        return _strongest(past, shares)
-
-
-def top_products(
-    vectors: NDArray[np.float32], user: NDArray[np.float32], top: int
-) -> tuple[Slots, Scores]:
-    """The items whose inner product with `user` is highest and positive, in no order."""
-    scores = vectors @ user
-    if len(scores) > top:
-        slots = np.argpartition(-scores, top - 1)[:top].astype(np.int32)
-    else:
-        slots = np.arange(len(scores), dtype=np.int32)
-    slots = slots[scores[slots] > 0]
-    return slots, scores[slots]
-
-
-def _strongest(past: Slots, shares: NDArray[Any]) -> Slots:
-    best = shares.argmax(axis=1)
-    carried = shares[np.arange(len(shares)), best] > 0
-    return np.where(carried, past[best], NONE).astype(np.int32)
+        known = (query.items >= 0) & (query.items < table.size) & (query.weights > 0)
+        past = query.items[known]
+        out = np.full(len(items), NONE, np.int32)
+        if len(past):
+            _carriers(
+                table["vector"], self._gram, past, query.weights[known], items,
+                self.config.regularisation, self.config.alpha, out,
+            )  # fmt: skip
+        return out

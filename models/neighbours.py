@@ -84,35 +84,34 @@ def _add(rows: Any, slot: int, other: int, weight: float) -> None:
 
 @kernel
 def similarity(
-    rows: Any, source: int, at: int, clock: float, half_life: float, conditional: bool,
-    shrinkage: float,
-) -> float:  # fmt: skip
+    rows: Any, source: int, at: int, era: int, now: float, conditional: bool, shrinkage: float
+) -> float:
     """Similarity of `source` to the neighbour in place `at` of its list, at least 0.
 
     Cosine w_ij / sqrt((m_i + s)(m_j + s)), or if `conditional` the share w_ij / (o_i + s) of what
-    followed; s is `shrinkage`, and all sums are decayed to `clock`.
+    followed; s is `shrinkage`. `era` is today's, and `now` takes its units to those of the clock.
     """
     row = rows[source]
-    other = row.item[at]
-    era = era_of(clock, half_life)
-    now = 1.0 / weight_at(clock, half_life, era)
     own = now * era_shift(int(row.era), era)
     weight = row.weight[at] * own
     if conditional:
         return float(weight / (row.out * own + shrinkage))
-    mass = rows[other].mass * now * era_shift(int(rows[other].era), era)
+    other = rows[row.item[at]]
+    mass = other.mass * now * era_shift(int(other.era), era)
     return float(weight / np.sqrt((row.mass * own + shrinkage) * (mass + shrinkage)))
 
 
 @kernel
 def score_neighbours(
     rows: Any, items: Any, weights: Any, clock: float, half_life: float, conditional: bool,
-    shrinkage: float, scratch: Any, touched: Any,
+    shrinkage: float, scratch: Any, slots: Any, scores: Any,
 ) -> int:  # fmt: skip
-    """Add up the neighbours of `items` into `scratch`; `touched` gets the slots; returns how many.
+    """Add up the neighbours of `items`; `slots` and `scores` get them; returns how many.
 
-    `scratch` is zero before; the caller clears what was touched.
+    `scratch` has a place an item, and is zero before and after.
     """
+    era = era_of(clock, half_life)
+    now = 1.0 / weight_at(clock, half_life, era)
     count = 0
     for m in range(len(items)):
         source = items[m]
@@ -123,23 +122,16 @@ def score_neighbours(
             other = row.item[j]
             if other == NONE:
                 break
-            score = weights[m] * similarity(
-                rows, source, j, clock, half_life, conditional, shrinkage
-            )
+            score = weights[m] * similarity(rows, source, j, era, now, conditional, shrinkage)
             if score > 0.0:
                 if scratch[other] == 0.0:
-                    touched[count] = other
+                    slots[count] = other
                     count += 1
                 scratch[other] += np.float32(score)
-    return count
-
-
-@kernel
-def take_scores(scratch: Any, touched: Any, count: int, scores: Any) -> None:
-    """Move the scores of touched slots out of `scratch`, leaving it zero."""
     for j in range(count):
-        scores[j] = scratch[touched[j]]
-        scratch[touched[j]] = 0.0
+        scores[j] = scratch[slots[j]]
+        scratch[slots[j]] = 0.0
+    return count
 
 
 @kernel
@@ -148,6 +140,8 @@ def strongest_sources(
     shrinkage: float, targets: Any, out: Any,
 ) -> None:  # fmt: skip
     """For each target the one of `items` whose list gives it most; -1 where none holds it."""
+    era = era_of(clock, half_life)
+    now = 1.0 / weight_at(clock, half_life, era)
     for t in range(len(targets)):
         best, most = NONE, 0.0
         for m in range(len(items)):
@@ -157,7 +151,7 @@ def strongest_sources(
             for j in range(len(rows[source].item)):
                 if rows[source].item[j] == targets[t]:
                     score = weights[m] * similarity(
-                        rows, source, j, clock, half_life, conditional, shrinkage
+                        rows, source, j, era, now, conditional, shrinkage
                     )
                     if score > most:
                         best, most = source, score

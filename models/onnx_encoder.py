@@ -17,7 +17,8 @@ GREY = (127, 127, 127)  # zero, once pixels are scaled
 class OnnxEncoder(Encoder):
     """Runs a graph with the input `pixels`, uint8 (n, side, side, 3).
 
-    Its outputs are `features` (n, dim) and `maps` (n, channels, rows, columns). A picture keeps
+    Its outputs are `features` (n, dim) and `maps` (n, channels, rows, columns); the beginning of a
+    network has maps alone. A picture keeps
     its shape and all its edges: what it does not fill of the square is grey.
     """
 
@@ -36,15 +37,20 @@ class OnnxEncoder(Encoder):
         self.name = name
         self.version = version
         self.side_px = side_px
-        self.dim = next(o.shape[1] for o in self.session.get_outputs() if o.name == "features")
+        outputs = {output.name: output.shape[1] for output in self.session.get_outputs()}
+        self.dim = outputs.get("features", outputs["maps"])
 
     def features(self, images: Sequence[Image.Image]) -> Vectors:
         """The network's global features before they are brought to length 1."""
         return self._run("features", images)
 
+    def maps(self, images: Sequence[Image.Image]) -> Vectors:
+        """The last maps, float32 (n, channels, rows, columns)."""
+        return self._run("maps", images)
+
     def local_features(self, images: Sequence[Image.Image], grid: int = 2) -> Vectors:
         """float32 (n, grid * grid, channels), unit rows: the last maps, averaged over a grid."""
-        maps = self._run("maps", images)
+        maps = self.maps(images)
         rows = np.array_split(np.arange(maps.shape[2]), grid)
         columns = np.array_split(np.arange(maps.shape[3]), grid)
         cells = [maps[:, :, r][:, :, :, c].mean(axis=(2, 3)) for r in rows for c in columns]

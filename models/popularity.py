@@ -60,7 +60,7 @@ class Popularity:
     def recommend(self, table: Table, query: Query, half_life: int = 1) -> tuple[Slots, Scores]:
         """The most popular items at one of the half-lives (its index); at most 256 events old."""
         known = self._tops.get(half_life)
-        size = min(query.n_items, table.size)
+        size = min(len(query.usable), table.size)
         if known is not None:
             clock, items, slots, scores = known
             fresh = 0 <= query.clock - clock < self.config.refresh_events

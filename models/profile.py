@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from models.base import Query, Scores, empty_answer
 from models.columns import NONE, Slots, Table
-from models.mf import VectorModel, top_products
+from models.mf import ANSWERS, VectorModel
+from models.top import top_products
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -38,12 +39,13 @@ class Profile(VectorModel):
         user = self.user_vector(table, query)
         if not user.any():
             return empty_answer()
-        size = min(query.n_items, table.size)
-        return top_products(table["vector"][:size], user, self.config.top)
+        vectors = table["vector"][: table.size]
+        return top_products(vectors, user, query.usable, ANSWERS * query.limit)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
-        """The user's profile, shape (f,)."""
-        return profile_vector(table["vector"][: table.size], query.items, query.weights)
+        """The user's profile, shape (f,); what their photos say of their taste is part of it."""
+        vector = profile_vector(table["vector"][: table.size], query.items, query.weights)
+        return vector if query.taste is None else unit(vector + query.taste)
 
     def swap(self, table: Table, slots: Slots, factors: NDArray[np.float32]) -> None:
         """Take vectors; they are kept at length 1."""

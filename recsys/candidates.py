@@ -13,14 +13,19 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Model, Query, Scores, empty_answer
+from models.base import NO_SLOTS, Model, Query, Scores, empty_answer
 from models.columns import NONE, Slots
+from models.history import CONTEXT_SIZE, newest_liked
 from models.kernels import kernel
 from models.popularity import Popularity
+from models.top import push
 from recsys.catalogue import Catalogue
+from recsys.photos import Photo
 from recsys.state import History, ItemState
+from recsys.vectors import ProductVectors
 
 ENTRY_POINTS = "recsys.candidates"
+NEAREST_MIN, NEAREST_MAX = 30, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,22 @@ class Context:
     now_s: float
     limit: int  # how many of a source's candidates can join the union
     allowed: NDArray[np.bool_] | None = None  # a request's filter, over all item slots
+    photo: Photo | None = None  # what the user's photos say, where there are any
+
+
+def query_of(
+    past: History, now_s: float, clock: float, usable: NDArray[np.bool_], limit: int, *,
+    position_decay: float = 0.9, similar_to: Slots = NO_SLOTS,
+    taste: NDArray[np.float32] | None = None,
+) -> Query:  # fmt: skip
+    """Who speaks for a user: their newest liked items, behind those a list is to be similar to."""
+    items = np.empty(CONTEXT_SIZE + len(similar_to), np.int32)
+    weights, ages_s = np.empty(len(items), np.float32), np.empty(len(items), np.float32)
+    count = newest_liked(
+        past.items, past.last_s, past.weights, past.recent, similar_to, now_s, position_decay,
+        items, weights, ages_s,
+    )  # fmt: skip
+    return Query(items[:count], weights[:count], ages_s[:count], clock, usable, limit, taste)
 
 
 @runtime_checkable
@@ -118,6 +139,30 @@ class Own:
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The item itself."""
         return items
+
+
+@dataclass
+class LooksAlike:
+    """What looks like the user's photos; a photo loses half its voice with each half-life."""
+
+    vectors: ProductVectors
+    name: str = "image"
+    reason: str = "looks like your photo{photo}"
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The nearest products with positive cosine, of the photo's category where it has one."""
+        photo = context.photo
+        if photo is None or not len(self.vectors):
+            return empty_answer()
+        allow = context.allowed
+        code = context.catalogue.categories.codes.get(photo.category, NONE)
+        if code != NONE:
+            same = context.catalogue.category[: len(context.items)] == code
+            allow = same if allow is None else allow & same
+        k = min(max(context.limit, NEAREST_MIN), NEAREST_MAX)
+        slots, cosines = self.vectors.nearest(photo.vector, k, allow)
+        kept = cosines > 0
+        return slots[kept], cosines[kept] * np.float32(photo.weight)
 
 
 @dataclass
@@ -210,7 +255,7 @@ class UnknownSourceError(ValueError):
     """A source was asked for that neither this package nor an installed one has."""
 
 
-def built_in(items: ItemState) -> dict[str, Source]:
+def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
     """The sources that come with the recommender, by name."""
     popularity = next(model for model in items.models if isinstance(model, Popularity))
     sources: list[Source] = [
@@ -224,6 +269,7 @@ def built_in(items: ItemState) -> dict[str, Source]:
         Own(),
         Category(popularity),
         Newest(),
+        LooksAlike(vectors),
     ]
     return {source.name: source for source in sources}
 
@@ -233,13 +279,15 @@ def plugged_in() -> dict[str, Callable[[], Source]]:
     return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
 
 
-def choose_sources(names: Sequence[str] | None, items: ItemState) -> tuple[Source, ...]:
+def choose_sources(
+    names: Sequence[str] | None, items: ItemState, vectors: ProductVectors
+) -> tuple[Source, ...]:
     """Sources by name, in that order; without names every built-in one.
 
     Raises:
         UnknownSourceError: a name that nobody offers.
     """
-    own = built_in(items)
+    own = built_in(items, vectors)
     if names is None:
         return tuple(own.values())
     others = plugged_in() if set(names) - set(own) else {}
@@ -283,30 +331,21 @@ def _join(
     items: Any, scores: Any, found: Any,
 ) -> int:  # fmt: skip
     count = 0
+    best_slots, best = np.empty(limit, np.int32), np.empty(limit, np.float32)
     for s in range(len(offsets) - 1):
-        start, stop = offsets[s], offsets[s + 1]
-        eligible = np.empty(stop - start, np.float32)
-        n = 0
-        for at in range(start, stop):
-            if usable[slots[at]] and said[at] > 0.0 and said[at] < np.inf:
-                eligible[n] = said[at]
-                n += 1
-        threshold, ties = np.float32(0.0), 0
-        if n > limit:
-            threshold = np.partition(eligible[:n], n - limit)[n - limit]
-            ties = limit - np.sum(eligible[:n] > threshold)
-        for at in range(start, stop):
-            slot = slots[at]
-            if not usable[slot] or not said[at] > 0.0 or not said[at] < np.inf:
-                continue
-            if said[at] == threshold:
-                ties -= 1
-            if said[at] > threshold or (said[at] == threshold and ties >= 0):
-                if places[slot] == 0:
-                    items[count] = slot
-                    count += 1
-                    places[slot] = count
-                found[places[slot] - 1] |= np.uint32(1) << np.uint32(s)
+        taken = 0
+        for at in range(offsets[s], offsets[s + 1]):
+            score = said[at]
+            good = score > 0.0 and score < np.inf and (taken < limit or score > best[0])
+            if good and usable[slots[at]]:
+                taken = push(slots[at], score, taken, best_slots, best)
+        for at in range(taken):
+            slot = best_slots[at]
+            if places[slot] == 0:
+                items[count] = slot
+                count += 1
+                places[slot] = count
+            found[places[slot] - 1] |= np.uint32(1) << np.uint32(s)
     for s in range(len(offsets) - 1):
         for at in range(offsets[s], offsets[s + 1]):
             place = places[slots[at]]

@@ -167,7 +167,7 @@ def run(settings: Settings, limit: int | None = None, *, plain: bool = False) ->
 
 async def _demo(settings: Settings, view: DemoView, limit: int | None) -> None:
     started = time.perf_counter()
-    connection = Connection(settings.broker)
+    connection = settings.connection()
     wanted = admin.wanted_topics(settings.prefix, settings.partitions, 1, 1)
     await admin.create_topics(connection, wanted)
     view.say(f"Topics: {len(wanted)} under {settings.prefix}")

@@ -6,14 +6,18 @@ part is missing, the factors they have stay in force.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.mapping import ImageMapping
+
 PART_ITEMS = 2000
 ANNOUNCEMENT = b"current"
+MAPPING = b"mapping"
 VERSION = 1
 
 Record = tuple[bytes, bytes | None]
@@ -40,16 +44,52 @@ class Announcement(msgspec.Struct):
     width: int
     created_ms: int
     reflects: dict[str, int]
+    mapped: bool = False
+
+
+class MappingRecord(msgspec.Struct, array_like=True):
+    """The map from one encoder's vectors into the space of these factors; float32 arrays."""
+
+    format: int
+    version: str
+    encoder: str
+    penalty: float
+    image_mean: bytes
+    matrix: bytes
+    factor_mean: bytes
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A refit that is whole: item keys (n,), their vectors (n, width), and the map if one fitted.
+
+    `mapping` goes from vectors of `encoder` into the same space.
+    """
+
+    version: str
+    keys: NDArray[np.uint64]
+    vectors: NDArray[np.float32]
+    mapping: ImageMapping | None = None
+    encoder: str = ""
+
+    def with_pictures(
+        self, keys: NDArray[np.uint64], pictures: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """All item keys and vectors: a product nobody has touched gets that of its picture."""
+        if self.mapping is None or not len(keys) or pictures.shape[1] != len(self.mapping.matrix):
+            return self.keys, self.vectors
+        cold = ~np.isin(keys, self.keys)
+        mapped = self.mapping(pictures[cold])
+        return np.concatenate([self.keys, keys[cold]]), np.concatenate([self.vectors, mapped])
 
 
 class FactorsError(Exception):
     """A record of factors that cannot be read."""
 
 
-def encode(
-    announcement: Announcement, keys: NDArray[np.uint64], vectors: NDArray[np.float32]
-) -> list[Record]:
-    """The records of a refit, the announcement last. `vectors` has shape (n_items, width)."""
+def encode(announcement: Announcement, refit: Refit) -> list[Record]:
+    """The records of a refit, the announcement last."""
+    keys, vectors, mapping = refit.keys, refit.vectors, refit.mapping
     records: list[Record] = []
     for number, start in enumerate(range(0, len(keys), PART_ITEMS)):
         span = slice(start, start + PART_ITEMS)
@@ -61,6 +101,17 @@ def encode(
             vectors.shape[1],
         )
         records.append((f"part-{number}".encode(), msgspec.msgpack.encode(part)))
+    if mapping is not None:
+        record = MappingRecord(
+            VERSION,
+            announcement.version,
+            refit.encoder,
+            mapping.penalty,
+            mapping.image_mean.astype("<f4").tobytes(),
+            mapping.matrix.astype("<f4").tobytes(),
+            mapping.factor_mean.astype("<f4").tobytes(),
+        )
+        records.append((MAPPING, msgspec.msgpack.encode(record)))
     records.append((ANNOUNCEMENT, msgspec.json.encode(announcement)))
     return records
 
@@ -71,6 +122,7 @@ class Factors:
     def __init__(self) -> None:
         self.announcement: Announcement | None = None
         self._parts: dict[bytes, Part] = {}
+        self._mapping: MappingRecord | None = None
         self._wanted: Announcement | None = None
 
     def load_records(self, records: Iterable[Record]) -> None:
@@ -82,24 +134,37 @@ class Factors:
             try:
                 if key == ANNOUNCEMENT:
                     self._wanted = _checked(msgspec.json.decode(value, type=Announcement))
+                elif key == MAPPING:
+                    self._mapping = _checked(msgspec.msgpack.decode(value, type=MappingRecord))
                 else:
                     self._parts[key] = _checked(msgspec.msgpack.decode(value, type=Part))
             except msgspec.MsgspecError as error:
                 raise FactorsError(str(error)) from error
 
-    def take(self) -> tuple[str, NDArray[np.uint64], NDArray[np.float32]] | None:
-        """Version, item keys (n,) and vectors (n, width) of a refit that has just become whole."""
+    def take(self) -> Refit | None:
+        """A refit that has just become whole."""
         wanted = self._wanted
         if wanted is None or wanted == self.announcement:
             return None
         parts = [self._parts.get(f"part-{n}".encode()) for n in range(wanted.parts)]
+        mapping = self._mapping if wanted.mapped else None
         if any(part is None or part.version != wanted.version for part in parts):
+            return None
+        if wanted.mapped and (mapping is None or mapping.version != wanted.version):
             return None
         whole = [part for part in parts if part is not None]
         keys = np.frombuffer(b"".join(part.keys for part in whole), "<u8").astype(np.uint64)
         packed = np.frombuffer(b"".join(part.vectors for part in whole), "<f2")
+        vectors = packed.astype(np.float32).reshape(len(keys), wanted.width)
         self.announcement = wanted
-        return wanted.version, keys, packed.astype(np.float32).reshape(len(keys), wanted.width)
+        if mapping is None:
+            return Refit(wanted.version, keys, vectors)
+        matrix = np.frombuffer(mapping.matrix, "<f4").reshape(-1, wanted.width)
+        image_mean, factor_mean = (
+            np.frombuffer(mean, "<f4") for mean in (mapping.image_mean, mapping.factor_mean)
+        )
+        fitted = ImageMapping(image_mean, matrix, factor_mean, mapping.penalty)
+        return Refit(wanted.version, keys, vectors, fitted, mapping.encoder)
 
 
 def _checked(record: Any) -> Any:

@@ -168,6 +168,11 @@ def _source_scores(scores: Any, found: Any, out: Any) -> None:
 
 
 @kernel
+def _log_days(age_s: float) -> float:
+    return float(np.log(np.float32(1.0 + max(age_s, 0.0) / DAY_S)))
+
+
+@kernel
 def _item_history(
     rows: Any, items: Any, half_lives: Any, clock: float, now_s: float, out: Any
 ) -> None:
@@ -177,15 +182,16 @@ def _item_history(
         now = 1.0 / weight_at(clock, half_lives[h], era)
         for at in range(len(items)):
             row = rows[items[at]]
-            out[at, h] = np.log1p(row.decayed[h] * era_shift(int(row.era[h]), era) * now)
+            level = row.decayed[h] * np.float32(era_shift(int(row.era[h]), era) * now)
+            out[at, h] = np.log(np.float32(1.0) + level)
     for at in range(len(items)):
         row = rows[items[at]]
         out[at, halves] = out[at, 0] - out[at, min(2, halves - 1)]
-        out[at, halves + 1] = np.log1p(float(row.events))
-        out[at, halves + 2] = np.log1p(float(row.users))
+        out[at, halves + 1] = np.log(np.float32(1.0) + np.float32(row.events))
+        out[at, halves + 2] = np.log(np.float32(1.0) + np.float32(row.users))
         if row.events > 0:
-            out[at, halves + 3] = np.log1p(max(now_s - row.first_s, 0.0) / DAY_S)
-            out[at, halves + 4] = np.log1p(max(now_s - row.last_s, 0.0) / DAY_S)
+            out[at, halves + 3] = _log_days(now_s - row.first_s)
+            out[at, halves + 4] = _log_days(now_s - row.last_s)
 
 
 @kernel
@@ -201,8 +207,8 @@ def _own_history(
             continue
         ago_s = max(now_s - last_s[n], 0.0)
         out[at, 0] = 1.0
-        out[at, 1] = np.log1p(float(counts[n]))
-        out[at, 2] = np.log1p(ago_s / DAY_S)
+        out[at, 1] = np.log(np.float32(1.0) + np.float32(counts[n]))
+        out[at, 2] = _log_days(ago_s)
         if counts[n] > 1:
             gap_s = (float(last_s[n]) - float(first_s[n])) / (counts[n] - 1.0)
             out[at, 3] = np.log((ago_s + 3600.0) / (gap_s + 3600.0))

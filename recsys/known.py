@@ -156,8 +156,7 @@ class Known:
     ) -> list[dict[str, Any]]:
         """What each source says of an item for a user now: score, place, and the past item."""
         self.catalogue.reserve()
-        none = np.empty(0, np.int32)
-        context = self.pipeline._context(users, user, now_ms, 1, None, none)
+        context = self.pipeline.context_for(users, user, now_ms, 1)
         said = []
         for source in self.pipeline.sources:
             slots, scores = source.candidates(context)
@@ -224,7 +223,11 @@ class Known:
 
     def _query(self, slots: Slots, weights: Any) -> Query:
         ages = np.zeros(len(slots), np.float32)
-        return Query(slots, weights.astype(np.float32), ages, self.items.clock.now, len(self.items))
+        everything = np.ones(len(self.items), np.bool_)
+        return Query(
+            slots, weights.astype(np.float32), ages, self.items.clock.now, everything,
+            len(self.items),
+        )  # fmt: skip
 
     async def sizes(self, progress: Any) -> dict[str, Any]:
         """Users, items and the bytes that each of them takes in memory; reads every lane."""

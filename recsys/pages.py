@@ -19,7 +19,7 @@ def add_pages(app: faust.App, worker: "Worker") -> None:
 
     async def ready(self: Any, request: Any) -> Any:
         lanes = {
-            role: {
+            each.group_id: {
                 str(n): {
                     "ready": lane.ready.is_set(),
                     "restored": lane.restored[0],
@@ -27,7 +27,7 @@ def add_pages(app: faust.App, worker: "Worker") -> None:
                 }
                 for n, lane in sorted(each.lanes.items())
             }
-            for role, each in zip(worker.roles, worker.workers, strict=False)
+            for each in worker.workers
         }
         body = {
             "ready": worker.ready,

@@ -9,28 +9,30 @@ import asyncio
 import os
 import sys
 import time
-from typing import Any
 
 import numpy as np
 import structlog
 from aiokafka.structs import ConsumerRecord
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from models.columns import NONE
+from models.mapping import ImageMapping, fit_mapping
 from models.mf import FactorsConfig, refit
 from recsys import factors
 from recsys.pipeline import default_models
 from recsys.settings import Settings
 from recsys.state import ItemState, UserState
 from recsys.user_lanes import UserLane
-from streams import state_log, topics
+from recsys.vectors import ProductVectors
+from streams import codec, state_log, topics
 from streams.chunk import Position, Record
-from streams.connection import Connection
 from streams.transaction import LaneProducer
 
 log = structlog.get_logger(__name__)
 
 NICENESS = 10
+MAPPED_MIN = 20  # products with factors and a picture, for a map between the two
 
 
 async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> str | None:
@@ -39,7 +41,7 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     Raises KafkaError, LaneFencedError or TransactionUncertainError where it could not be written;
     the factors in force stay.
     """
-    connection = Connection(settings.broker)
+    connection = settings.connection()
     config = config or FactorsConfig()
     items = ItemState(default_models())
     rows, columns, weights, users, reflects = [], [], [], 0, {}
@@ -66,6 +68,8 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     matrix.data /= matrix.data.mean()
     vectors = refit(matrix, config)
     known = np.flatnonzero(matrix.getnnz(axis=0))
+    pictures = await _pictures(settings, items)
+    mapping = _mapping(pictures, vectors, np.asarray(matrix.getnnz(axis=0)))
     now_ms = time.time_ns() // 1_000_000
     announcement = factors.Announcement(
         factors.VERSION,
@@ -76,8 +80,12 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
         vectors.shape[1],
         now_ms,
         reflects,
+        mapping is not None,
     )
-    await _write(settings, announcement, items.ids.keys[known], vectors[known])
+    fitted = factors.Refit(
+        announcement.version, items.ids.keys[known], vectors[known], mapping, pictures.encoder_id
+    )
+    await _write(settings, announcement, fitted)
     return announcement.version
 
 
@@ -88,13 +96,40 @@ def _loader(state: UserLane) -> state_log.Load:
     return load
 
 
+async def _pictures(settings: Settings, items: ItemState) -> ProductVectors:
+    pictures = ProductVectors(items, settings.images.encoder_id)
+
+    def load(records: list[ConsumerRecord]) -> None:
+        found, _, _ = codec.decode_chunk(topics.ITEM_EMBEDDINGS, records)
+        for embedding in found:
+            if embedding is not None:
+                pictures.put(embedding)
+
+    source = Position(topics.ITEM_EMBEDDINGS.name(settings.prefix), 0)
+    await state_log.restore(settings.connection(), source, load)
+    return pictures
+
+
+def _mapping(
+    pictures: ProductVectors, vectors: NDArray[np.float32], users: NDArray[np.int64]
+) -> ImageMapping | None:
+    """From pictures into the factors, where enough products have both."""
+    slots, images = pictures.items()
+    both = slots < len(users)
+    both[both] = users[slots[both]] > 0
+    if both.sum() < MAPPED_MIN:
+        return None
+    slots = slots[both]
+    return fit_mapping(images[both], vectors[slots], np.log1p(users[slots]))
+
+
 async def _write(
-    settings: Settings, announcement: factors.Announcement, keys: Any, vectors: Any
+    settings: Settings, announcement: factors.Announcement, fitted: factors.Refit
 ) -> None:
     target = Position(topics.ITEM_FACTORS.name(settings.prefix), 0)
-    records = [Record(*record) for record in factors.encode(announcement, keys, vectors)]
+    records = [Record(*record) for record in factors.encode(announcement, fitted)]
     producer = LaneProducer(
-        Connection(settings.broker), f"{settings.application}-refit", timeout_ms=60_000
+        settings.connection(), f"{settings.application}-refit", timeout_ms=60_000
     )
     await producer.start()
     try:
@@ -132,7 +167,7 @@ class Refits:
             stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._process = process
-        _, told = await process.communicate(self._settings.model_dump_json().encode())
+        _, told = await process.communicate(self._settings.for_child())
         self._ended_at = time.monotonic()
         if process.returncode:
             why = told.decode(errors="replace").strip().splitlines()[-1:]

@@ -1,6 +1,7 @@
 """Re-ranking: what may be in a list at all, and which of the ranked items make a good one."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from models.columns import NONE, Slots
 from models.popularity import Popularity
 from recsys.candidates import Context
+from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES
+from recsys.state import History
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,33 @@ class RerankConfig:
     had_types: tuple[str, ...] = ("view", "click", "cart", "purchase", "like", "rating")
     category_share_max: float = 1.0
 
-    @property
+    @cached_property
     def had_mask(self) -> int:
         """The types as bits, as in a user's entries."""
         return sum(1 << TYPE_CODES[name] for name in self.had_types)
 
 
-def usable_items(config: RerankConfig, context: Context, similar_to: Slots) -> NDArray[np.bool_]:
-    """Which items may be in this list: a mask over all slots.
+def usable_items(
+    config: RerankConfig, catalogue: Catalogue, past: History,
+    allowed: NDArray[np.bool_] | None, similar_to: Slots,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which items may be in a list: a mask over all slots.
 
     Out go: the unavailable, what the request's filter holds back, what the user dislikes or gave
-    back (the sum of its events is negative), what they had where repeats are off, and the items
-    that the list is to be similar to.
+    back (the sum of its events is not positive), what they had where repeats are off, and the
+    items that the list is to be similar to.
     """
-    context.catalogue.reserve()
-    usable = context.catalogue.available[: len(context.items)].copy()
-    if context.allowed is not None:
-        usable &= context.allowed
-    past = context.history
-    usable[past.items[past.weights <= 0]] = False
-    if not config.repeats:
-        usable[past.items[(past.types & config.had_mask) != 0]] = False
-    usable[similar_to] = False
+    catalogue.reserve()
+    usable = catalogue.available[: len(catalogue.items)].copy()
+    if allowed is not None:
+        usable &= allowed
+    if len(past.items):
+        barred = past.weights <= 0
+        if not config.repeats:
+            barred |= (past.types & np.uint16(config.had_mask)) != 0
+        usable[past.items[barred]] = False
+    if len(similar_to):
+        usable[similar_to] = False
     return usable
 
 
@@ -70,10 +78,9 @@ def choose(config: RerankConfig, context: Context, items: Slots, scores: NDArray
     return np.array(chosen, np.intp)
 
 
-def fill(popularity: Popularity, context: Context, usable: NDArray[np.bool_], listed: Slots,
-         count: int) -> Slots:  # fmt: skip
+def fill(popularity: Popularity, context: Context, listed: Slots, count: int) -> Slots:
     """`count` more usable items for a list that is too short: by popularity, then the newest."""
-    rest = usable.copy()
+    rest = context.query.usable.copy()
     rest[listed] = False
     slots = np.flatnonzero(rest).astype(np.int32)
     if not len(slots):

@@ -6,17 +6,19 @@ everything below gets plain values.
 """
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,6 +30,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+if TYPE_CHECKING:
+    from streams.connection import Connection
 
 PREFIX = "RECSYS_"
 CONFIG_VARIABLE = "RECSYS_CONFIG"  # path of the file, where it is not ./recsys.toml
@@ -156,6 +161,39 @@ class Rank(Section):
     fresh_share: float = setting(0.1, "share of a list kept for new and rare items", ge=0, le=1)
 
 
+class Images(Section):
+    """How photos are read. Vectors of two encoders never meet: `encoder_id` says which count."""
+
+    encoder: str = setting("efficientnet-lite0", "what makes vectors of pictures")
+    encoder_id: str = setting(
+        "efficientnet-lite0@57934424-1", "its name and version, as every embedding carries it"
+    )
+    classifier: str = setting("", "bundle that tells a photo's category; none without")
+    batch_size: int = setting(16, "pictures encoded at once", ge=1, le=256)
+    bytes_max: int = setting(8 * 1024 * 1024, "largest file that is taken", ge=1)
+    pixels_max: int = setting(40_000_000, "largest picture that is decoded", ge=64)
+
+
+class Security(Section):
+    """TLS and SASL. Secrets are masked wherever settings are shown."""
+
+    mechanism: Literal["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = setting(
+        "none", "how to log in; none with tls and cert_file is mutual TLS"
+    )
+    username: str = setting("", "user of PLAIN and SCRAM")
+    password: SecretStr = setting(SecretStr(""), "their password; never on a command line")
+    password_file: str = setting("", "file that holds the password instead")
+    tls: bool = setting(False, "encrypt; on by itself where one of its files is named")
+    ca_file: str = setting("", "authorities to trust (PEM); without: the system's")
+    cert_file: str = setting("", "our certificate (PEM), for mutual TLS")
+    key_file: str = setting("", "its key (PEM), where cert_file does not hold it")
+    token_file: str = setting("", "file with the token of OAUTHBEARER, read at each login")
+    token_command: Names = setting((), "program that prints the token instead, with its arguments")
+    allow_plaintext_credentials: bool = setting(
+        False, "log in without TLS all the same; for a closed network only"
+    )
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -187,6 +225,24 @@ class Settings(BaseSettings):
     events: Events = Events()
     state: State = State()
     rank: Rank = Rank()
+    images: Images = Images()
+    security: Security = Security()
+
+    def connection(self) -> "Connection":
+        """How to reach the broker, checked. Raises SecurityError."""
+        from streams import security
+        from streams.connection import Connection
+
+        given = self.security.model_dump() | {"password": self.security.password.get_secret_value()}
+        connection = Connection(self.broker, security.Security(**given))
+        connection.options()
+        return connection
+
+    def for_child(self) -> bytes:
+        """All of it as JSON, secrets too: for the standard input of a process of ours only."""
+        plain = self.model_dump(mode="json")
+        plain["security"]["password"] = self.security.password.get_secret_value()
+        return json.dumps(plain).encode()
 
     @field_validator("broker")
     @classmethod

@@ -13,16 +13,28 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from models.classifier import UNKNOWN
 from models.columns import NONE
 from recsys import metrics
+from recsys import owed as owed_lists
+from recsys import photos as photo_records
 from recsys.event_batch import EventBatch
-from recsys.owed import SUFFIX, OwedLists
-from recsys.pipeline import Pipeline, Ranked
+from recsys.owed import OwedLists
+from recsys.photos import Photo, Photos
+from recsys.pipeline import Pipeline, no_photo
+from recsys.ranked import Ranked
 from recsys.state import StateLimits, UserState
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
-from streams.events import HEADER_ORIGIN, BehaviourEvent, RankedList, RecommendationRequest, Trigger
+from streams.events import (
+    HEADER_ORIGIN,
+    BehaviourEvent,
+    ImageEmbedding,
+    RankedList,
+    RecommendationRequest,
+    Trigger,
+)
 from streams.lane import Outcome
 from streams.partition import partition_of
 
@@ -31,54 +43,62 @@ IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
 
 
 class UserLane:
-    """The state of one lane: its users, and the lists it owes them."""
+    """The state of one lane: its users, the lists it owes them, and what their photos say."""
 
-    def __init__(self, users: UserState) -> None:
+    def __init__(self, users: UserState, photos: Photos | None = None) -> None:
         self.users = users
         self.owed = OwedLists()
+        self.photos = photos or Photos()
 
     def begin(self) -> None:
         """Start a round."""
         self.users.begin()
         self.owed.begin()
+        self.photos.begin()
 
     def commit(self) -> None:
         """Keep the round's changes."""
         self.users.commit()
         self.owed.commit()
+        self.photos.commit()
 
     def rollback(self) -> None:
         """Take the round's changes back."""
         self.users.rollback()
         self.owed.rollback()
+        self.photos.rollback()
 
     def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
         """The round's changes, as records of the state log."""
-        return self.users.dirty_records() + self.owed.dirty_records()
+        rows = self.users.dirty_records()
+        return rows + self.owed.dirty_records() + self.photos.dirty_records()
 
     def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take back records of the state log."""
         rows: list[tuple[bytes, bytes | None]] = []
         owed: list[tuple[bytes, bytes | None]] = []
+        photos: list[tuple[bytes, bytes | None]] = []
+        parts = {owed_lists.SUFFIX: owed, photo_records.SUFFIX: photos}
         for record in records:
-            (owed if record[0].endswith(SUFFIX) else rows).append(record)
+            parts.get(record[0][-2:], rows).append(record)
         self.users.load_records(rows)
         self.owed.load_records(owed)
+        self.photos.load_records(photos)
 
     def snapshot(self) -> dict[str, Any]:
         """A copy that later rounds do not touch."""
-        owed = self.owed.snapshot()
+        beside = self.owed.snapshot() + self.photos.snapshot()
         return {
             **self.users.snapshot(),
-            "owed_keys": [key.decode("latin-1") for key, _ in owed],
-            "owed_values": [value.decode("latin-1") for _, value in owed],
+            "beside_keys": [key.hex() for key, _ in beside],
+            "beside_values": [(value or b"").hex() for _, value in beside],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Become that copy. Raises StateError where it is of another version or shape."""
         self.users.restore(snapshot)
-        pairs = zip(snapshot["owed_keys"], snapshot["owed_values"], strict=True)
-        self.owed.load_records((k.encode("latin-1"), v.encode("latin-1")) for k, v in pairs)
+        pairs = zip(snapshot["beside_keys"], snapshot["beside_values"], strict=True)
+        self.load_records((bytes.fromhex(key), bytes.fromhex(value)) for key, value in pairs)
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,7 @@ class UserLanesConfig:
     list_delay_ms_max: int = 2000
     future_ms_max: int = topics.DAY_MS
     unknown_items: str = "learn"
+    image_half_life_days: float = 3.0
     limits: StateLimits = field(default_factory=StateLimits)
 
 
@@ -134,19 +155,21 @@ class UserLanes:
         name = config.prefix
         self._behaviour = topics.BEHAVIOUR.name(name)
         self._requests = topics.REQUESTS.name(name)
+        self._embeddings = topics.IMAGE_EMBEDDINGS.name(name)
         self._lists = topics.RECOMMENDATIONS.name(name)
         self._item_updates = topics.ITEM_UPDATES.name(name)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the role reads: lane p is partition p of each."""
-        return self._behaviour, self._requests
+        return self._behaviour, self._requests, self._embeddings
 
     # -- what the lanes ask
 
     def open(self, lane: int) -> UserLane:
         """An empty lane."""
-        return UserLane(UserState(self.pipeline.items, self._config.limits))
+        users = UserState(self.pipeline.items, self._config.limits)
+        return UserLane(users, Photos(self._config.image_half_life_days))
 
     def opened(self, lane: int, state: UserLane) -> None:
         """The lane is restored."""
@@ -169,6 +192,8 @@ class UserLanes:
         for chunk in chunks:
             if chunk.source.topic == self._behaviour:
                 self._learn(lane, state, chunk, outcome)
+            elif chunk.source.topic == self._embeddings:
+                self._see(lane, state, chunk, outcome)
             else:
                 self._answer_requests(lane, state, chunk, outcome)
         self._pay_owed(lane, state, outcome, idle=not chunks)
@@ -195,7 +220,13 @@ class UserLanes:
         )
         wanted, deferred = self._share_budget(batch)
         begun = time.monotonic()
-        updates, lists = self.pipeline.learn_and_recommend(users, batch, wanted, self._config.k)
+
+        def photo_of(at: int) -> Photo | None:
+            return self._photo(state, events[at].user_id, cast(int, events[at].timestamp))
+
+        updates, lists = self.pipeline.learn_and_recommend(
+            users, batch, wanted, self._config.k, photo_of if len(state.photos) else no_photo
+        )
         for at, ranked in enumerate(lists):
             if ranked is None:
                 continue
@@ -240,8 +271,9 @@ class UserLanes:
             slot = state.users.find(user_id)
             if slot != NONE:
                 ranked = self.pipeline.recommend(
-                    state.users, slot, owed.event_time_ms, self._config.k
-                )
+                    state.users, slot, owed.event_time_ms, self._config.k,
+                    photo=self._photo(state, user_id, owed.event_time_ms),
+                )  # fmt: skip
                 trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
                 self._write_list(lane, outcome, ranked, user_id, trigger, owed.event_time_ms)
             state.owed.settle(user_id)
@@ -256,12 +288,40 @@ class UserLanes:
         for request, record in zip(requests, records, strict=True):
             time_ms = cast(int, request.timestamp) or int(record.timestamp)
             slot = state.users.find(request.user_id)
-            ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request)
+            photo = self._photo(state, request.user_id, time_ms)
+            ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request, photo)
             trigger = _trigger("request", chunk.source, record.offset)
             user_id, request_id = request.user_id, request.request_id
             self._write_list(
                 lane, outcome, ranked, user_id, trigger, time_ms, request_id=request_id
             )
+
+    # -- photos
+
+    def _see(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+        """Photos move their users' profiles, and each is answered by a list."""
+        seen, records = self._read(topics.IMAGE_EMBEDDINGS, lane, state, chunk, outcome)
+        embedding: ImageEmbedding
+        for embedding, record in zip(seen, records, strict=True):
+            if embedding.encoder != self.pipeline.vectors.encoder_id:
+                known = self.pipeline.vectors.encoder_id or "none"
+                error = DecodeError("image", "encoder", f"{embedding.encoder}, not {known}")
+                self._refuse(lane, record, error, outcome)
+                continue
+            user_id, time_ms = embedding.user_id, embedding.timestamp
+            vector = np.frombuffer(embedding.vector, "<f4")
+            slot = state.users.find(user_id)
+            newest = Photo(embedding.encoder, time_ms, 1, vector, category=_category(embedding))
+            near = self.pipeline.association(state.users, slot, newest)
+            state.photos.see(user_id, embedding.encoder, time_ms, vector, near)
+            ranked = self.pipeline.recommend(state.users, slot, time_ms, embedding.k, photo=newest)
+            trigger = _trigger("upload", chunk.source, record.offset)
+            self._write_list(
+                lane, outcome, ranked, user_id, trigger, time_ms, upload_id=embedding.upload_id
+            )
+
+    def _photo(self, state: UserLane, user_id: str, time_ms: int) -> Photo | None:
+        return state.photos.of(user_id, time_ms, self.pipeline.vectors.encoder_id)
 
     # -- shared steps
 
@@ -290,11 +350,14 @@ class UserLanes:
                 continue
             kept_messages.append(message)
             kept_records.append(record)
-        target = Position(topics.dead_letter_name(chunk.source.topic), lane)
         for record, error in bad:
-            outcome.add(target, dead_letters.dead_letter(record, error))
-            metrics.dead_letter(chunk.source.topic, error.reason)
+            self._refuse(lane, record, error, outcome)
         return kept_messages, kept_records
+
+    def _refuse(self, lane: int, record: Any, error: DecodeError, outcome: Outcome) -> None:
+        target = Position(topics.dead_letter_name(record.topic), lane)
+        outcome.add(target, dead_letters.dead_letter(record, error))
+        metrics.dead_letter(record.topic, error.reason)
 
     def _pass_on(self, home: int, record: Any, outcome: Outcome) -> None:
         """Another client's partitioner put it here: send it to its own lane, once."""
@@ -314,6 +377,7 @@ class UserLanes:
         event_time_ms: int,
         *,
         request_id: str | None = None,
+        upload_id: str | None = None,
     ) -> None:
         version = self.pipeline.model_version
         answer = RankedList(
@@ -326,13 +390,20 @@ class UserLanes:
             event_time=event_time_ms,
             produced_time=_now_ms(),
             request_id=request_id,
+            upload_id=upload_id,
         )
         outcome.add(Position(self._lists, lane), Record(user_id.encode(), codec.encode(answer)))
         metrics.list_written(trigger.kind)
 
 
-def _trigger(kind: Literal["event", "request"], source: Position, offset: int) -> Trigger:
+def _trigger(kind: Literal["event", "request", "upload"], source: Position, offset: int) -> Trigger:
     return Trigger(kind=kind, topic=source.topic, partition=source.partition, offset=offset)
+
+
+def _category(embedding: ImageEmbedding) -> str:
+    """The likeliest category, unless the classifier does not know the photo."""
+    names = [each.category for each in embedding.classes[:1]]
+    return names[0] if names and names[0] != UNKNOWN else ""
 
 
 def _origin(record: Any) -> str | None:

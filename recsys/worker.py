@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from recsys.catalogue import Catalogue
-from recsys.factors import Factors
+from recsys.factors import Factors, Refit
 from recsys.item_lanes import ItemLanes
 from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
@@ -27,9 +27,9 @@ from recsys.settings import Settings
 from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
 from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.vectors import ProductVectors
 from streams import admin, codec, topics
-from streams.connection import Connection
-from streams.lane import Application, LaneConfig
+from streams.lane import LaneConfig
 from streams.tail import Tail
 from streams.worker import GroupConfig, RoleWorker
 
@@ -49,11 +49,15 @@ class Worker:
     def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
         self.settings = settings
         self.roles = tuple(roles)
-        self.connection = Connection(settings.broker)
+        self.connection = settings.connection()
         self.items = ItemState(default_models())
         self.catalogue = Catalogue(self.items)
-        self.pipeline = Pipeline(pipeline_config(settings), self.items, self.catalogue)
+        self.vectors = ProductVectors(self.items, settings.images.encoder_id)
+        self.pipeline = Pipeline(
+            pipeline_config(settings), self.items, self.catalogue, self.vectors
+        )
         self.factors = Factors()
+        self._refit: Refit | None = None
         self.refits = Refits(settings)
         self.tail = Tail(self.connection, self._loaders())
         self.users: UserLanes | None = None
@@ -69,6 +73,7 @@ class Worker:
             topics.CATALOGUE.name(prefix): self._load_products,
             topics.ITEM_STATE.name(prefix): self._load_items,
             topics.ITEM_FACTORS.name(prefix): self._load_factors,
+            topics.ITEM_EMBEDDINGS.name(prefix): self._load_vectors,
         }
 
     def _load_products(self, records: list[ConsumerRecord]) -> None:
@@ -85,8 +90,27 @@ class Worker:
     def _load_factors(self, records: list[ConsumerRecord]) -> None:
         self.factors.load_records((record.key, record.value) for record in records)
         if (whole := self.factors.take()) is not None:
-            self.items.swap_factors(*whole)
-            log.info("factors.swapped", version=whole[0], items=len(whole[1]))
+            self._refit = whole
+            self._swap_factors(whole)
+            log.info("factors.swapped", version=whole.version, items=len(whole.keys))
+
+    def _swap_factors(self, refit: Refit) -> None:
+        """Products that nobody has touched take the vector that their picture maps to."""
+        slots, pictures = self.vectors.items()
+        if refit.encoder == self.vectors.encoder_id:
+            self.pipeline.mapping = refit.mapping
+        keys, vectors = refit.with_pictures(self.items.ids.keys[slots], pictures)
+        self.items.swap_factors(refit.version, keys, vectors)
+
+    def _load_vectors(self, records: list[ConsumerRecord]) -> None:
+        found, good, _ = codec.decode_chunk(topics.ITEM_EMBEDDINGS, records)
+        for embedding, record in zip(found, good, strict=True):
+            if embedding is None:
+                self.vectors.remove(record.key.decode())
+            else:
+                self.vectors.put(embedding)
+        if self._refit is not None and self._refit.mapping is not None:
+            self._swap_factors(self._refit)
 
     # -- life
 
@@ -97,10 +121,8 @@ class Worker:
         await self.tail.start()
         await self.tail.catch_up()
         self.tail_ready = True
-        for role in self.roles:
-            application = self._application(role)
-            if application is not None:
-                self.workers.append(self._role_worker(role, application))
+        for group, application, state_topic in self._applications():
+            self.workers.append(self._role_worker(group, application, state_topic))
         for worker in self.workers:
             await worker.start()
 
@@ -118,24 +140,33 @@ class Worker:
                 raise WorkerFailedError(difference.sentence)
             log.warning("topic.differs", sentence=difference.sentence)
 
-    def _application(self, role: str) -> Application[Any] | None:
+    def _applications(self) -> Iterator[tuple[str, Any, topics.Topic | None]]:
+        """What each role runs: the name of its group, the application, and its state topic."""
         settings = self.settings
-        if role == "behaviour":
+        if "behaviour" in self.roles:
             self.users = UserLanes(self.pipeline, user_lanes_config(settings))
-            return self.users
-        if role == "items":
-            return ItemLanes(self.pipeline, self.tail, self.refits, settings.prefix)
-        return None
+            yield "behaviour", self.users, topics.USER_STATE
+        if "items" in self.roles:
+            items = ItemLanes(self.pipeline, self.tail, self.refits, settings.prefix)
+            yield "items", items, topics.ITEM_STATE
+        if "images" in self.roles:
+            from recsys.image_lanes import ImageLanes  # it needs Pillow
 
-    def _role_worker(self, role: str, application: Any) -> RoleWorker[Any]:
+            reader = image_reader(settings)
+            yield "uploads", ImageLanes(reader, settings.prefix, uploads=True), None
+            yield "pictures", ImageLanes(reader, settings.prefix, uploads=False), None
+
+    def _role_worker(
+        self, group_name: str, application: Any, state_topic: topics.Topic | None
+    ) -> RoleWorker[Any]:
         settings, mine = self.settings, self.settings.worker
-        state_topic = {"behaviour": topics.USER_STATE, "items": topics.ITEM_STATE}[role]
+        snapshots = Path(settings.data_dir) / "snapshots"
         lanes = LaneConfig(
             connection=self.connection,
-            group_id=f"{settings.application}-{role}",
+            group_id=f"{settings.application}-{group_name}",
             topics=application.inputs,
-            state_topic=state_topic.name(settings.prefix),
-            snapshot_dir=settings.data_dir / "snapshots" if role == "behaviour" else None,
+            state_topic=state_topic.name(settings.prefix) if state_topic else None,
+            snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,
             round_records_max=mine.chunk_events_max,
@@ -198,6 +229,7 @@ def user_lanes_config(settings: Settings) -> UserLanesConfig:
         k=settings.rank.k,
         lists_per_s_max=2.5 * mine.list_events_per_s_max,
         list_delay_ms_max=mine.list_delay_ms_max,
+        image_half_life_days=settings.rank.image_half_life_days,
         future_ms_max=settings.events.future_ms_max,
         unknown_items=settings.events.unknown_items,
         limits=StateLimits(
@@ -206,6 +238,25 @@ def user_lanes_config(settings: Settings) -> UserLanesConfig:
             users_max=state.users_max,
         ),
     )
+
+
+def image_reader(settings: Settings) -> Any:
+    """The encoder, loaded where a role needs it. Raises WorkerFailedError."""
+    from models import encoder  # only this role needs its libraries
+    from models.image import ImageLimits
+    from recsys.image_reader import ImageReader
+
+    mine = settings.images
+    try:
+        loaded = encoder.load(mine.encoder, Path(settings.data_dir) / "encoders")
+    except (ImportError, LookupError) as error:
+        raise WorkerFailedError(f"images.encoder: {error}") from error
+    if loaded.id != mine.encoder_id:
+        raise WorkerFailedError(
+            f"images.encoder_id is {mine.encoder_id}, but {mine.encoder} is {loaded.id}"
+        )
+    limits = ImageLimits(bytes_max=mine.bytes_max, pixels_max=mine.pixels_max)
+    return ImageReader(loaded, None, limits, mine.batch_size)
 
 
 async def main(settings: Settings, roles: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 """The topics on a broker: make them, list them, and say where they differ from the registry."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from streams.topics import DAY_MS, TOPICS, Keyed, Topic, dead_letters_of
 # A reader away for longer may have missed removals: an older snapshot must not be believed.
 TOMBSTONES_KEPT_MS = 7 * DAY_MS
 REQUEST_TIMEOUT_MS = 15_000
+POLL_S = 0.1
 
 _COMPACTION = {
     # Only closed segments are compacted: small and young ones keep a restore short.
@@ -108,7 +111,10 @@ async def admin_client(connection: Connection) -> AsyncIterator[AIOKafkaAdminCli
 
 
 async def create_topics(connection: Connection, wanted: Sequence[WantedTopic]) -> list[str]:
-    """Create those that are not there yet; return their names. Others are left as they are."""
+    """Create those that are not there yet, and wait for them; return their names.
+
+    Others are left as they are. Raises AdminError.
+    """
     async with admin_client(connection) as client:
         response = await client.create_topics(
             [
@@ -116,14 +122,30 @@ async def create_topics(connection: Connection, wanted: Sequence[WantedTopic]) -
                 for each in wanted
             ]
         )
-    created = []
-    for name, code, *rest in response.topic_errors:
-        error = for_code(code)
-        if code == 0:
-            created.append(name)
-        elif error is not TopicAlreadyExistsError:
-            raise AdminError(f"{name} could not be created: {rest[0] or error.__name__}")
+        created = []
+        for name, code, *rest in response.topic_errors:
+            error = for_code(code)
+            if code == 0:
+                created.append(name)
+            elif error is not TopicAlreadyExistsError:
+                raise AdminError(f"{name} could not be created: {rest[0] or error.__name__}")
+        await _until_led(client, [each.name for each in wanted])
     return created
+
+
+async def _until_led(client: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Wait until each partition has a leader: a topic is made before all of the cluster knows."""
+    deadline_s = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+    while True:
+        there = set(await client.list_topics()).intersection(names)
+        if len(there) == len(names):
+            described = await client.describe_topics(sorted(there))
+            leaders = [part["leader"] for each in described for part in each["partitions"]]
+            if all(each["partitions"] for each in described) and min(leaders) >= 0:
+                return
+        if time.monotonic() > deadline_s:
+            raise AdminError("the topics were made, but not all of them have a leader yet")
+        await asyncio.sleep(POLL_S)
 
 
 async def delete_topics(connection: Connection, names: Sequence[str]) -> None:

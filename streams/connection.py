@@ -1,16 +1,18 @@
-"""How every client of ours reaches the broker: address, credentials, group."""
+"""How every client of ours reaches the broker: its address, and how we prove who we are."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.security import Security
+
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the broker is. `security` holds aiokafka's keyword arguments for TLS and SASL."""
+    """Where the broker is, and the TLS and SASL that it wants."""
 
     bootstrap: str
-    security: dict[str, Any] = field(default_factory=dict, repr=False)
+    security: Security = field(default_factory=Security)
 
     def options(self) -> dict[str, Any]:
-        """Keyword arguments for any aiokafka client."""
-        return {"bootstrap_servers": self.bootstrap, **self.security}
+        """Keyword arguments for any aiokafka client. Raises SecurityError."""
+        return {"bootstrap_servers": self.bootstrap, **self.security.options()}

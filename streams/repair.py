@@ -57,29 +57,54 @@ async def send_back(
     that the body holds. Letters of another `reason` are left. Raises ReplayError.
     """
     source = topic.name(prefix)
-    letters, marks = await _read(connection, dead_letter_name(source))
-    outcome = Repair()
-    ready: list[tuple[ConsumerRecord, Record]] = []
-    for record in letters:
-        place = f"{record.partition}/{record.offset}"
-        if place in marks:
-            outcome.already_sent += 1
-            continue
-        try:
-            letter = dead_letters.parse(record)
-            if reason is not None and letter.reason != reason:
-                outcome.other_reason += 1
-                continue
-            mended = _mend(letter, topic, changes or {})
-            _check(topic, record, mended, future_ms_max)
-        except DecodeError as error:
-            outcome.kept.append((place, error))
-        else:
-            ready.append((record, mended))
-    if not dry_run and ready:
-        await _send(connection, source, f"{application}-dead-letters-{topic.suffix}", ready)
-    outcome.sent = len(ready)
-    return outcome
+    producer = LaneProducer(connection, f"{application}-dead-letters-{topic.suffix}")
+    try:
+        # Taking the id over ends what an earlier run left open: its marks are seen below.
+        await producer.start()
+        letters, marks = await _read(connection, dead_letter_name(source))
+        outcome = Repair()
+        ready: list[tuple[ConsumerRecord, Record]] = []
+        for letter in letters:
+            mended = _sort(letter, marks, topic, changes or {}, reason, future_ms_max, outcome)
+            if mended is not None:
+                ready.append((letter, mended))
+        if ready and not dry_run:
+            await _send(connection, producer, source, ready)
+        outcome.sent = len(ready)
+        return outcome
+    except (KafkaError, OSError) as error:
+        raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+    except (LaneFencedError, TransactionUncertainError) as error:
+        raise ReplayError(f"not all dead letters went back, run it again: {error}") from error
+    finally:
+        await producer.stop()
+
+
+def _sort(
+    record: ConsumerRecord,
+    marks: set[str],
+    topic: Topic,
+    changes: Mapping[str, Any],
+    reason: str | None,
+    future_ms_max: int,
+    outcome: Repair,
+) -> Record | None:
+    """The record to send for a dead letter; else None, and the outcome tells why."""
+    place = f"{record.partition}/{record.offset}"
+    if place in marks:
+        outcome.already_sent += 1
+        return None
+    try:
+        letter = dead_letters.parse(record)
+        if reason is not None and letter.reason != reason:
+            outcome.other_reason += 1
+            return None
+        mended = _mend(letter, topic, changes)
+        _check(topic, record, mended, future_ms_max)
+    except DecodeError as error:
+        outcome.kept.append((place, error))
+        return None
+    return mended
 
 
 async def _read(connection: Connection, topic: str) -> tuple[list[ConsumerRecord], set[str]]:
@@ -129,26 +154,17 @@ def _check(topic: Topic, original: ConsumerRecord, mended: Record, future_ms_max
 
 async def _send(
     connection: Connection,
+    producer: LaneProducer,
     source: str,
-    transactional_id: str,
     ready: list[tuple[ConsumerRecord, Record]],
 ) -> None:
     async with open_reader(connection) as consumer:
         partitions = len(await partitions_of(consumer, source))
-    producer = LaneProducer(connection, transactional_id)
-    try:
-        await producer.start()
-        for start in range(0, len(ready), LETTERS_A_TRANSACTION):
-            writes: dict[Position, list[Record]] = {}
-            for letter, mended in ready[start : start + LETTERS_A_TRANSACTION]:
-                lane = partition_of(mended.key, partitions) if mended.key is not None else 0
-                writes.setdefault(Position(source, lane), []).append(mended)
-                here = Position(letter.topic, letter.partition)
-                writes.setdefault(here, []).append(dead_letters.resolved(letter))
-            await producer.commit(writes, {}, "")
-    except (KafkaError, OSError, LaneFencedError, TransactionUncertainError) as error:
-        raise ReplayError(
-            f"the dead letters were not all sent back, run it again: {error}"
-        ) from error
-    finally:
-        await producer.stop()
+    for start in range(0, len(ready), LETTERS_A_TRANSACTION):
+        writes: dict[Position, list[Record]] = {}
+        for letter, mended in ready[start : start + LETTERS_A_TRANSACTION]:
+            lane = partition_of(mended.key, partitions) if mended.key is not None else 0
+            writes.setdefault(Position(source, lane), []).append(mended)
+            here = Position(letter.topic, letter.partition)
+            writes.setdefault(here, []).append(dead_letters.resolved(letter))
+        await producer.commit(writes, {}, "")

@@ -153,6 +153,11 @@ class RoleWorker(Generic[S]):
         """Assigned, and every lane restored."""
         return self.assigned and all(lane.ready.is_set() for lane in self.lanes.values())
 
+    @property
+    def group_id(self) -> str:
+        """The role's consumer group."""
+        return self._lane_config.group_id
+
     def lag_records(self) -> int:
         """Records between the lanes' positions and the ends of their partitions, as last seen."""
         ends = self.app.monitor.tp_end_offsets

@@ -33,6 +33,7 @@ def query(items, weights=None, clock=0.0, n_items=1000):
         np.array(weights if weights is not None else [1.0] * len(items), np.float32),
         np.zeros(len(items), np.float32),
         float(clock),
+        np.ones(n_items, np.bool_),
         n_items,
     )
 

@@ -1,5 +1,6 @@
 """Small logs of events for tests: drawn by hypothesis, or from a seed."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ def batch_of(users, log):
 def chunks(log, cuts):
     """The log cut at some places."""
     places = sorted({cut % (len(log) + 1) for cut in cuts} | {0, len(log)})
-    return [log[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [log[a:b] for a, b in itertools.pairwise(places)]
 
 
 class World:

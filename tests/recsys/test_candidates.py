@@ -54,17 +54,17 @@ def test_the_union_equals_plain_sets(answers, barred, limit):
 
 def test_every_built_in_source_is_one():
     world = World()
-    for name, source in built_in(world.items).items():
+    for name, source in built_in(world.items, world.pipeline.vectors).items():
         assert isinstance(source, Source)
         assert source.name == name
 
 
 def test_sources_are_chosen_by_name():
     world = World()
-    chosen = choose_sources(("newest", "popularity"), world.items)
+    chosen = choose_sources(("newest", "popularity"), world.items, world.pipeline.vectors)
     assert [source.name for source in chosen] == ["newest", "popularity"]
     with pytest.raises(UnknownSourceError, match="nonsense"):
-        choose_sources(("nonsense",), world.items)
+        choose_sources(("nonsense",), world.items, world.pipeline.vectors)
 
 
 class Staff:

@@ -78,7 +78,6 @@ def test_damaged_records_are_refused():
 def test_a_chunk_of_a_thousand_events_stays_small():
     world = World()
     log = seeded_log(1000)
-    world.pipeline.config.rank.__class__  # examples are counted apart
     updates = world.pipeline.learn(world.users, batch_of(world.users, log))
     without = ItemUpdates(
         updates.items, updates.types, updates.weights, updates.times_s, updates.is_new,

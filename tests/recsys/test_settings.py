@@ -102,7 +102,9 @@ def test_a_wrong_line_of_the_file_is_named(tmp_path, text, told):
 
 def test_the_template_holds_every_setting_at_its_default(tmp_path):
     text = template()
-    assert tomllib.loads(text) == {name: {} for name in ("worker", "events", "state", "rank")}
+    sections = {path.partition(".")[0] for path, _, _ in described() if "." in path}
+    assert {"worker", "events", "state", "rank", "security"} <= sections
+    assert tomllib.loads(text) == {name: {} for name in sections}
     values = re.sub(r"^# (\w+ = .*)", r"\1", text, flags=re.MULTILINE)
     (tmp_path / "recsys.toml").write_text(values)
     assert effective(load()) == effective(Settings())

@@ -262,8 +262,8 @@ def test_unknown_versions_are_refused():
     key, value = world.users.records()[1]
     with pytest.raises(StateError, match="bytes"):
         UserState(world.items).load_record(key, value[:-1])
+    snapshot = world.users.snapshot() | {"version": np.array([9])}
     with pytest.raises(StateError, match="version"):
-        snapshot = world.users.snapshot() | {"version": np.array([9])}
         UserState(world.items).restore(snapshot)
 
 

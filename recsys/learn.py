@@ -1,0 +1,127 @@
+"""The user half of a chunk: apply its events in order, and note what items and ranker learn."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import history
+from models.columns import NONE
+from models.history import CONTEXT_SIZE, WEIGHT_UNIT
+from recsys.event_batch import EventBatch
+from recsys.item_updates import Example, ItemUpdates
+from recsys.rank import Rank, Scored
+from recsys.state import SWEEP_EVENTS, UserState
+
+
+class Looker(Protocol):
+    """What a chunk needs of the pipeline: a look at a user's candidates before a step."""
+
+    @property
+    def rank(self) -> Rank: ...
+
+    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored: ...
+
+
+class ChunkLearner:
+    """One chunk on its way through the user half."""
+
+    def __init__(
+        self, looker: Looker, users: UserState, batch: EventBatch, weights: NDArray[np.float32]
+    ) -> None:
+        self.looker, self.users, self.batch, self.weights = looker, users, batch, weights
+        count = len(batch)
+        self.done = 0
+        self.times_s = np.clip(batch.times_ms // 1000, 1, 2**32 - 1).astype(np.uint32)
+        fixed = np.rint(weights * WEIGHT_UNIT)
+        small = (fixed == 0) & (weights != 0)
+        fixed[small] = np.sign(weights[small])
+        self.fixed_weights = np.clip(fixed, -32768, 32767).astype(np.int16)
+        self.applied = np.zeros(count, np.bool_)
+        self.is_new = np.zeros(count, np.bool_)
+        self.starts_step = np.zeros(count, np.bool_)
+        self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
+        self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
+        self._sampled = self._sample()
+        self._captured: list[tuple[int, Scored]] = []
+
+    def _sample(self) -> list[int]:
+        """Events that become examples if they start a step: by their hash, never by load."""
+        batch, items = self.batch, self.users.items
+        share = self.looker.rank.config.train_share(items.clock.now)
+        mixed = items.ids.keys[batch.items] ^ self.times_s.astype(np.uint64)
+        mixed = (mixed ^ batch.event_keys) * np.uint64(0x9E3779B97F4A7C15)
+        drawn = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+        sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
+        return sampled
+
+    def apply(self, stop: int) -> None:
+        """Apply events up to `stop`; users are swept at fixed counts of applied events."""
+        while self.done < stop:
+            until_sweep = SWEEP_EVENTS - self.users.events_applied % SWEEP_EVENTS
+            end = min(stop, self.done + until_sweep)
+            self._apply_sampled(end)
+            applied = int(np.count_nonzero(self.applied[self.done : end]))
+            lane = self.users.lane
+            lane[0] += applied
+            lane[1] = max(int(lane[1]), int(self.times_s[self.done : end].max()))
+            self.done = end
+            if applied == until_sweep:
+                self.users.sweep(self.batch.users[end:])
+
+    def _apply_sampled(self, stop: int) -> None:
+        """Apply events up to `stop`, looking at users right before their sampled steps."""
+        start = self.done
+        heads = self.users.heads
+        while self._sampled and self._sampled[0] < stop:
+            event = self._sampled.pop(0)
+            self._apply(start, event)
+            start = event
+            user = int(self.batch.users[event])
+            if not heads["events"][user] or heads["last_s"][user] != self.times_s[event]:
+                time_ms = int(self.batch.times_ms[event])
+                self._captured.append((event, self.looker.before_step(self.users, user, time_ms)))
+        self._apply(start, stop)
+
+    def _apply(self, start: int, stop: int) -> None:
+        if start >= stop:
+            return
+        users, batch = self.users, self.batch
+        count = stop - start
+        heads, pages = users.heads, users.pages
+        heads.reserve_undo(count)
+        pages.reserve(count)
+        pages.reserve_undo(3 * count)
+        history.apply_events(
+            start, stop, users.limits.entries_max,
+            batch.users, batch.items, batch.types, self.fixed_weights, self.times_s,
+            batch.event_keys,
+            heads.rows, heads.marks, heads.epoch, heads.undo_slots, heads.undo_rows,
+            heads.counters,
+            pages.rows, pages.marks, pages.epoch, pages.undo_slots, pages.undo_rows,
+            pages.counters, pages.free_stack, users.chain,
+            self.applied, self.is_new, self.starts_step, self.context, self.ages_s,
+        )  # fmt: skip
+
+    def updates(self) -> ItemUpdates:
+        """What the items must learn of it; duplicates left out."""
+        kept = self.applied
+        return ItemUpdates(
+            self.batch.items[kept], self.batch.types[kept], self.weights[kept],
+            self.times_s[kept], self.is_new[kept], self.context[kept], self.ages_s[kept],
+            self._examples(),
+        )  # fmt: skip
+
+    def _examples(self) -> list[Example]:
+        """The captured lists, with what their step then held."""
+        examples = []
+        batch = self.batch
+        for event, scored in self._captured:
+            if not self.applied[event]:
+                continue
+            step = (batch.users[event:] == batch.users[event]) & self.applied[event:]
+            step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
+            example = self.looker.rank.example(scored, batch.items[event:][step])
+            if example is not None:
+                examples.append(example)
+        return examples

@@ -1,0 +1,102 @@
+"""A ranked list, and what it says for itself: the sources of each item and the reason for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import NONE, Slots
+from recsys.candidates import Context, Source
+from recsys.catalogue import Catalogue
+from recsys.rank import Scored
+from streams.events import RankedItem
+
+FILLED = -1  # the lead of an item that no source brought
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A list: k items, best first, each with the sources that found it and what carried it."""
+
+    items: Slots  # (k,)
+    scores: NDArray[np.float32]  # (k,)
+    found: NDArray[np.uint32]  # (k,), bit s: source s
+    lead: NDArray[np.int8]  # (k,), the source that counts most for it, -1: filled up
+    carriers: Slots  # (k,), the past item behind it, -1: none
+    model_version: str
+    photo_category: str = ""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @classmethod
+    def of(
+        cls, sources: Sequence[Source], context: Context, scored: Scored,
+        chosen: NDArray[np.intp], model_version: str,
+    ) -> "Ranked":  # fmt: skip
+        """The chosen candidates in their order.
+
+        Of the sources that found an item, the one leads whose score of it is the largest share of
+        its highest; that source names the past item which gave most of the score.
+        """
+        candidates = scored.candidates
+        items, found = candidates.items[chosen], candidates.found[chosen]
+        highest = candidates.scores.max(axis=0, initial=1e-12)
+        bits = (found[:, None] >> np.arange(len(sources), dtype=np.uint32)) & np.uint32(1)
+        lead = (candidates.scores[chosen] / highest * bits).argmax(axis=1)
+        carriers = np.full(len(items), NONE, np.int32)
+        for s in set(lead.tolist()):
+            carry = getattr(sources[s], "carriers", None)
+            if carry is not None:
+                rows = lead == s
+                carriers[rows] = carry(context, items[rows])
+        category = context.photo.category if context.photo else ""
+        return cls(
+            items, scored.scores[chosen], found, lead.astype(np.int8), carriers, model_version,
+            category,
+        )  # fmt: skip
+
+    def filled_up(self, more: Slots) -> "Ranked":
+        """With items at its end that no source brought."""
+        count = len(more)
+        lowest = self.scores.min(initial=0.0)
+        steps = np.arange(1, count + 1, dtype=np.float32)
+        return Ranked(
+            np.concatenate([self.items, more]),
+            np.concatenate([self.scores, lowest - steps * np.float32(1e-4)]),
+            np.concatenate([self.found, np.zeros(count, np.uint32)]),
+            np.concatenate([self.lead, np.full(count, FILLED, np.int8)]),
+            np.concatenate([self.carriers, np.full(count, NONE, np.int32)]),
+            self.model_version,
+            self.photo_category,
+        )
+
+    def explain(self, sources: Sequence[Source], catalogue: Catalogue) -> list[RankedItem]:
+        """The list as it goes out."""
+        names = catalogue.items.ids.names
+        of_what = f" ({self.photo_category})" if self.photo_category else ""
+        lines = []
+        for at, (slot, score, bits, lead, carrier) in enumerate(
+            zip(
+                self.items.tolist(), self.scores.tolist(), self.found.tolist(),
+                self.lead.tolist(), self.carriers.tolist(), strict=True,
+            )
+        ):  # fmt: skip
+            found = [source.name for s, source in enumerate(sources) if bits >> s & 1]
+            reason = "to fill the list: popular or new"
+            if lead != FILLED:
+                source = sources[lead]
+                phrase = str(getattr(source, "reason", source.name))
+                title = catalogue.title(carrier) if carrier != NONE else "it"
+                reason = phrase.format(item=title, photo=of_what)
+            lines.append(
+                RankedItem(
+                    item_id=names[slot] or "",
+                    score=round(score, 6),
+                    rank=at + 1,
+                    sources=found or ["fill"],
+                    reason=reason,
+                )
+            )
+        return lines
