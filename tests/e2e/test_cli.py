@@ -1,0 +1,356 @@
+"""The commands over a real broker, without a worker: what they write and read is in the topics."""
+
+import asyncio
+import json
+import os
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from typer.testing import CliRunner
+
+from recsys.catalogue import Catalogue
+from recsys.cli import app
+from recsys.event_batch import EventBatch
+from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.state import ItemState, UserState
+from streams import codec, dead_letters, topics
+from streams.chunk import Position, Record
+from streams.codec import DecodeError
+from streams.connection import Connection
+from streams.events import BehaviourEvent, RankedItem, RankedList, Trigger
+from streams.partition import partition_of
+from streams.producer import BatchProducer, ProduceError
+from streams.transaction import LaneProducer
+from tests.records import NOW_MS, body, record
+
+PARTITIONS = 3
+
+
+@pytest.fixture
+def shop(broker, prefix, monkeypatch, tmp_path):
+    """Topics under a prefix of their own, and commands that use them."""
+    for name in list(os.environ):
+        if name.startswith("RECSYS_"):
+            monkeypatch.delenv(name)
+    given = {"BROKER": broker.bootstrap, "PREFIX": prefix, "APPLICATION": prefix}
+    for name, value in {**given, "PARTITIONS": str(PARTITIONS)}.items():
+        monkeypatch.setenv(f"RECSYS_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    ok("topics", "create")
+    return Shop(broker.bootstrap, prefix)
+
+
+def recsys(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def ok(*arguments):
+    result = recsys(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def ok_json(*arguments):
+    return json.loads(ok(*arguments, "--json"))
+
+
+class Shop:
+    def __init__(self, bootstrap, prefix):
+        self.connection = Connection(bootstrap)
+        self.prefix = prefix
+
+    def name(self, topic, prefix=None):
+        return topic.name(prefix or self.prefix)
+
+    def read(self, name):
+        """Every committed record of a topic, partition by partition."""
+        return asyncio.run(self._read(name))
+
+    async def _read(self, name):
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.connection.bootstrap,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            cluster = await consumer._client.fetch_all_metadata()
+            tps = [TopicPartition(name, p) for p in sorted(cluster.partitions_for_topic(name))]
+            consumer.assign(tps)
+            ends = await consumer.end_offsets(tps)
+            records = []
+            for tp in tps:
+                while await consumer.position(tp) < ends[tp]:
+                    records += (await consumer.getmany(tp, timeout_ms=500)).get(tp, [])
+            return records
+        finally:
+            await consumer.stop()
+
+    def write(self, name, records, partition=None):
+        """Records in one transaction; by key where no partition is given."""
+
+        async def work():
+            producer = LaneProducer(self.connection, f"{self.prefix}-test")
+            await producer.start()
+            try:
+                writes = {}
+                for each in records:
+                    to = partition_of(each.key, PARTITIONS) if partition is None else partition
+                    writes.setdefault(Position(name, to), []).append(each)
+                await producer.commit(writes, {}, "")
+            finally:
+                await producer.stop()
+            # The commit is answered before its markers stand; taking the id over waits for them.
+            successor = LaneProducer(self.connection, f"{self.prefix}-test")
+            await successor.start()
+            await successor.stop()
+
+        asyncio.run(work())
+
+
+def events_of(records):
+    return [codec.decode(topics.BEHAVIOUR, each) for each in records]
+
+
+def test_topics_are_created_once_and_checked(shop, monkeypatch):
+    assert ok_json("topics", "create") == {"created": [], "differences": []}
+    assert ok_json("topics", "check") == {"differences": []}
+    rows = {row["topic"]: row for row in ok_json("topics", "list")}
+    assert all(row["exists"] for row in rows.values())
+    assert rows[shop.name(topics.BEHAVIOUR)]["partitions"] == PARTITIONS
+    assert rows[shop.name(topics.USER_STATE)]["cleanup"] == "compact"
+    monkeypatch.setenv("RECSYS_PARTITIONS", "7")
+    result = recsys("topics", "check")
+    assert result.exit_code == 1
+    assert f"{shop.name(topics.BEHAVIOUR)} has 3 partitions, the setting partitions says 7" in (
+        result.stderr
+    )
+
+
+def test_a_file_is_produced_by_key_and_its_bad_lines_are_told(shop, tmp_path):
+    lines = [body(user_id=f"u{n % 50}", item_id=f"i{n}") for n in range(1000)]
+    lines[500] = b"nonsense"
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    told = ok_json("produce", "a.jsonl")
+    assert (told["sent"], told["refused"], told["refused_lines"][0]["line"]) == (999, 1, 501)
+    records = shop.read(shop.name(topics.BEHAVIOUR))
+    assert len(records) == 999
+    for each, event in zip(records, events_of(records), strict=True):
+        assert each.partition == partition_of(event.user_id.encode(), PARTITIONS)
+    by_user = [e.item_id for e in events_of(records) if e.user_id == "u7"]
+    assert by_user == [f"i{n}" for n in range(7, 1000, 50)]
+    assert len({event.event_id for event in events_of(records)}) == 999
+
+
+def test_products_are_produced_to_the_catalogue(shop, tmp_path):
+    (tmp_path / "items.csv").write_text("sku,name,price\nA,Lamp,2.5\nB,Bell,-1\n")
+    told = ok_json("produce", "items.csv", "--catalogue")
+    assert (told["sent"], told["refused"]) == (1, 1)
+    (product,) = shop.read(shop.name(topics.CATALOGUE))
+    assert codec.decode(topics.CATALOGUE, product).title == "Lamp"
+
+
+def test_a_file_is_replayed_by_time_into_a_shadow(shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_PREFIX", f"{shop.prefix}.shadow")
+    ok("topics", "create")
+    monkeypatch.setenv("RECSYS_PREFIX", shop.prefix)
+    rows = ["userId,movieId,timestamp"] + [f"7,{n},{1_700_000_000 - n}" for n in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    told = ok_json("replay", "a.csv", "--sort", "--prefix", f"{shop.prefix}.shadow")
+    assert told["sent"] == 20
+    assert shop.read(shop.name(topics.BEHAVIOUR)) == []
+    sent = events_of(shop.read(shop.name(topics.BEHAVIOUR, f"{shop.prefix}.shadow")))
+    assert [event.item_id for event in sent] == [str(n) for n in reversed(range(20))]
+
+
+def test_a_replay_at_speed_keeps_the_distances(shop, tmp_path):
+    rows = ["userId,movieId,timestamp"] + [f"7,{n},{1_700_000_000 + 60 * n}" for n in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    told = ok_json("replay", "a.csv", "--speed", "300")
+    assert told["sent"] == 4
+    written = [each.timestamp for each in shop.read(shop.name(topics.BEHAVIOUR))]
+    assert written[-1] - written[0] >= 500  # 180 s at 300 times, but for what may go early
+    assert ok_json("replay", "a.csv", "--speed", "300", "--limit", "1")["sent"] == 1
+
+
+def test_a_stretch_of_a_topic_is_replayed_with_its_bytes_and_times(shop, monkeypatch):
+    shadow = f"{shop.prefix}.shadow"
+    monkeypatch.setenv("RECSYS_PREFIX", shadow)
+    ok("topics", "create")
+    source = shop.name(topics.BEHAVIOUR)
+    bodies = [body(user_id="u1", item_id=f"i{n}") for n in range(5)] + [b"nonsense"]
+    shop.write(source, [Record(b"u1", each) for each in bodies])
+    assert ok_json("replay", "--topic", source, "--dry-run")["sent"] == 6
+    assert ok_json("replay", "--topic", source, "--from-offset", "2")["sent"] == 4
+    before = [each for each in shop.read(source) if each.offset >= 2]
+    after = shop.read(shop.name(topics.BEHAVIOUR, shadow))
+    assert [each.value for each in after] == [each.value for each in before]
+    assert [each.timestamp for each in after] == [each.timestamp for each in before]
+    for old, new in zip(before, after, strict=True):
+        assert dict(new.headers)["ce_id"] == f"{source}/{old.partition}/{old.offset}".encode()
+    later = str(before[-1].timestamp + 1)
+    assert ok_json("replay", "--topic", source, "--from-time", later)["sent"] == 0
+    assert ok_json("replay", "--topic", source, "--sort", "--limit", "3")["sent"] == 3
+
+
+def test_dead_letters_go_back_once_and_mended(shop):
+    source = shop.name(topics.BEHAVIOUR)
+    broken = [
+        (record(body(type="buy"), b"u1", source, 0, 5), "unknown-type"),
+        (record(body(), None, source, 1, 6), "key"),
+        (record(b"nonsense", b"u1", source, 0, 7), "not-json"),
+    ]
+    letters = [dead_letters.dead_letter(r, DecodeError(why, "x", "y")) for r, why in broken]
+    shop.write(topics.dead_letter_name(source), letters, partition=0)
+    arguments = ["replay", "--dlq", "--set", "type=purchase"]
+    dry = ok_json(*arguments, "--dry-run")
+    assert (dry["sent"], len(dry["kept"])) == (2, 1)
+    assert shop.read(source) == []
+    one = ok_json(*arguments, "--reason", "unknown-type")
+    assert (one["sent"], one["other_reason"]) == (1, 2)
+    rest = ok_json(*arguments)
+    assert (rest["sent"], rest["already_sent"], len(rest["kept"])) == (1, 1, 1)
+    assert rest["kept"][0]["reason"] == "not-json"
+    again = ok_json(*arguments)
+    assert (again["sent"], again["already_sent"]) == (0, 2)
+    sent = shop.read(source)
+    events = events_of(sent)
+    assert {event.event_id for event in events} == {f"{source}/0/5", f"{source}/1/6"}
+    assert all(event.type == "purchase" and event.user_id == "u1" for event in events)
+    assert all(each.key == b"u1" for each in sent)
+
+
+def ranked_list(user, offset):
+    return RankedList(
+        list_id=f"l{offset}", user_id=user,
+        trigger=Trigger(kind="event", topic="t", partition=0, offset=offset),
+        items=[RankedItem(item_id="i1", score=0.5, rank=1, sources=["own"], reason="because")],
+        model_version="m", variant="v", event_time=NOW_MS, produced_time=NOW_MS,
+    )  # fmt: skip
+
+
+def test_the_newest_list_of_a_user_is_found_however_deep(shop):
+    name = shop.name(topics.RECOMMENDATIONS)
+    user = b"u1"
+    noise = [f"n{n}" for n in range(200) if partition_of(f"n{n}".encode(), PARTITIONS)
+             == partition_of(user, PARTITIONS)]  # fmt: skip
+    lists = [ranked_list("u1", 1), ranked_list("u1", 2)]
+    lists += [ranked_list(noise[n % len(noise)], 10 + n) for n in range(1200)]
+    shop.write(name, [Record(each.user_id.encode(), codec.encode(each)) for each in lists])
+    assert ok_json("recommendations", "--user", "u1")["list_id"] == "l2"
+    assert "because" in ok("recommendations", "--user", "u1")
+    result = recsys("recommendations", "--user", "nobody", "--wait", "0.3")
+    assert result.exit_code == 1
+    assert "there is no list for user nobody" in result.stderr
+
+
+def test_lists_are_followed_and_only_committed_ones(shop):
+    name = shop.name(topics.RECOMMENDATIONS)
+    asyncio.run(abandon(shop, name))
+    shop.write(name, [Record(b"u1", codec.encode(ranked_list("u1", n))) for n in range(3)])
+    lines = ok("recommendations", "--from-start", "--limit", "3", "--json").splitlines()
+    assert [json.loads(line)["list_id"] for line in lines] == ["l0", "l1", "l2"]
+    assert "because" in ok("recommendations", "--from-start", "--limit", "2")
+
+
+async def abandon(shop, name):
+    """Write a list in a transaction that is then given up."""
+    producer = LaneProducer(shop.connection, f"{shop.prefix}-gone")
+    await producer.start()
+    await producer._producer.begin_transaction()
+    await producer._producer.send(name, codec.encode(ranked_list("u1", 9)), key=b"u1")
+    await producer._producer.abort_transaction()
+    await producer.stop()
+
+
+def test_what_is_known_is_shown(shop):
+    items = ItemState(default_models())
+    pipeline = Pipeline(PipelineConfig(), items, Catalogue(items))
+    users = UserState(items)
+    rows = [("u1", "a"), ("u1", "b"), ("u2", "a"), ("u2", "b"), ("u2", "c"), ("u1", "a")]
+    batch = EventBatch.of(
+        users, [user for user, _ in rows], [item for _, item in rows], ["purchase"] * len(rows),
+        [NOW_MS + 1000 * n for n in range(len(rows))], None, [None] * len(rows),
+    )  # fmt: skip
+    users.begin()
+    items.begin()
+    updates, _ = pipeline.learn_and_recommend(users, batch, np.zeros(len(rows), np.bool_))
+    pipeline.fold(updates)
+    lanes = {}
+    for key, value in users.dirty_records():
+        user = key[:-2]
+        lane = partition_of(user, PARTITIONS) if user in (b"u1", b"u2") else 0
+        lanes.setdefault(lane, []).append(Record(key, value))
+    for lane, records in lanes.items():
+        shop.write(shop.name(topics.USER_STATE), records, partition=lane)
+    item_rows = [Record(key, value) for key, value in items.dirty_records()]
+    shop.write(shop.name(topics.ITEM_STATE), item_rows, partition=0)
+    product = Record(b"a", b'{"item_id":"a","title":"Lamp","price":2.5,"category":"Light"}')
+    shop.write(shop.name(topics.CATALOGUE), [product], partition=0)
+
+    known = ok_json("state", "--user", "u1")
+    assert known["events_applied"] == 3
+    assert [(each["item_id"], each["events"]) for each in known["history"]] == [("a", 2), ("b", 1)]
+    assert known["history"][0]["title"] == "Lamp"
+    assert known["counts"] == {"purchase": 3}
+    assert all(isinstance(value, float) for value in known["profile"])
+    item = ok_json("state", "--item", "a")
+    assert (item["events"], item["users"], item["title"], item["price"]) == (3, 2, "Lamp", 2.5)
+    assert "b" in {each["item_id"] for each in item["goes_with"]["knn-long"]}
+    why = ok_json("state", "--user", "u1", "--item", "c")
+    assert why["had_events"] == 0
+    said = {each["source"]: each["because_of"] for each in why["sources"]}
+    assert said["knn-long"] in {"a", "b"}
+    sizes = ok_json("state")
+    assert (sizes["users"], sizes["items"]) == (2, 3)
+    assert "Lamp" in ok("state", "--user", "u1")
+    assert "knn-long" in ok("state", "--item", "a")
+    assert "knn-long" in ok("state", "--user", "u1", "--item", "c")
+    assert "user_bytes_each" in ok("state")
+    for unknown in (["--user", "u9"], ["--item", "z"], ["--user", "u9", "--item", "a"]):
+        result = recsys("state", *unknown)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "nothing is known" in result.stderr
+
+
+@asynccontextmanager
+async def producing(shop, name):
+    async with BatchProducer(shop.connection, name) as producer:
+        yield producer
+
+
+def test_the_batch_producer_keeps_order_and_counts(shop):
+    name = shop.name(topics.BEHAVIOUR)
+    value = codec.encode(
+        BehaviourEvent(user_id="u1", item_id="i" * 200, type="view", timestamp=NOW_MS)
+    )
+
+    async def work():
+        async with producing(shop, name) as producer:
+            for n in range(5000):  # several batches of one partition
+                if producer.add(b"u1", value + b" " * (n % 100), [("n", str(n).encode())]):
+                    await producer.send_full()
+            producer.add(None, b"keyless", timestamp_ms=NOW_MS)
+            await producer.flush()
+            return producer.acknowledged
+
+    assert asyncio.run(work()) == 5001
+    records = shop.read(name)
+    numbers = [int(dict(each.headers)["n"]) for each in records if each.key == b"u1"]
+    assert numbers == list(range(5000))
+    (keyless,) = [each for each in records if each.key is None]
+    assert (keyless.partition, keyless.timestamp) == (0, NOW_MS)
+
+
+def test_a_topic_that_is_not_there_is_said(shop):
+    async def work():
+        async with producing(shop, f"{shop.prefix}.nothing"):
+            pass
+
+    with pytest.raises(ProduceError, match="there is no topic"):
+        asyncio.run(work())
+    result = recsys("replay", "--topic", f"{shop.prefix}.none.behaviour.v1")
+    assert result.exit_code == 1
+    assert "there is no topic" in result.stderr
