@@ -41,16 +41,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 Role = Literal["behaviour", "items", "images"]
 EVENT_WEIGHTS: Mapping[str, float] = {
-    "view": 1.0,
-    "click": 1.0,
-    "cart": 2.0,
-    "purchase": 3.0,
-    "return": -3.0,
-    "like": 2.0,
-    "dislike": -2.0,
-    "rating": 1.0,
-    "impression": 0.0,
-}
+    "view": 0.25, "click": 0.4, "cart": 0.7, "purchase": 1.0, "return": -1.0, "like": 0.8,
+    "dislike": -1.0, "rating": 1.0, "impression": 0.0,
+}  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -137,7 +130,6 @@ class State(Section):
     users_max: int = setting(
         2_000_000, "users of a lane; beyond, the longest silent are forgotten", ge=1
     )
-    items_max: int = setting(2_000_000, "items; beyond, the longest untouched are forgotten", ge=1)
 
 
 class Rank(Section):
@@ -146,19 +138,11 @@ class Rank(Section):
     k: int = setting(10, "length of a list, where no request says it", ge=1, le=1000)
     repeats: bool = setting(True, "whether a list may hold what the user had before")
     candidates_per_source: int = setting(30, "best items of each source", ge=1, le=1000)
-    sources: Names = setting(
-        ("popular", "item-knn", "sequence", "profile", "factors", "recent"),
-        "where candidates come from",
-        min_length=1,
-    )
-    popularity_half_life_days: float = setting(7, "an event counts half for popularity after", gt=0)
-    profile_half_life_days: float = setting(30, "an event counts half for its user after", gt=0)
+    sources: Names = setting((), "where candidates come from; every built-in one, if none is named")
     image_half_life_days: float = setting(3, "an upload counts half after", gt=0)
-    diversity: float = setting(0.1, "share of unlikeness to the items above", ge=0, le=1)
     refit_events_min: int = setting(1000, "events before the first refit of the factors", ge=1)
     refit_growth: float = setting(0.2, "a refit when events have grown by this share", gt=0)
     refit_interval_s: float = setting(60, "time between two refits, at least", ge=0)
-    fresh_share: float = setting(0.1, "share of a list kept for new and rare items", ge=0, le=1)
 
 
 class Images(Section):

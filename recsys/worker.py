@@ -215,6 +215,8 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
     """The pipeline's part of the settings."""
     rank = settings.rank
     return PipelineConfig(
+        event_weights=dict(settings.events.weights),
+        sources=rank.sources or None,
         candidates_per_source=rank.candidates_per_source,
         rerank=RerankConfig(repeats=rank.repeats),
     )

@@ -92,7 +92,7 @@ def settings(**given: Any) -> Settings:
 
 
 def connection(given: Settings) -> "Connection":
-    """How to reach the broker."""
+    """How to reach the broker, credentials checked. Raises SecurityError."""
     return given.connection()
 
 

@@ -113,6 +113,20 @@ def test_the_template_holds_every_setting_at_its_default(tmp_path):
         assert f"`{variable_of(path)}`" in reference()
 
 
+def test_weights_are_those_of_the_pipeline_and_reach_it(monkeypatch):
+    from recsys.pipeline import EVENT_WEIGHTS
+    from recsys.worker import pipeline_config
+
+    assert module.EVENT_WEIGHTS == EVENT_WEIGHTS
+    monkeypatch.setenv("RECSYS_EVENTS__WEIGHTS__VIEW", "0.5")
+    monkeypatch.setenv("RECSYS_RANK__SOURCES", "popularity,own")
+    config = pipeline_config(load())
+    assert config.event_weights == {**EVENT_WEIGHTS, "view": 0.5}
+    assert config.sources == ("popularity", "own")
+    monkeypatch.delenv("RECSYS_RANK__SOURCES")
+    assert pipeline_config(load()).sources is None
+
+
 def test_secrets_are_masked():
     class Security(Section):
         password: SecretStr = setting(SecretStr("hunter2"), "of the broker")
@@ -133,3 +147,14 @@ def test_reading_settings_loads_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_every_setting_has_an_effect():
+    source = Path(module.__file__)
+    code = (
+        "".join(path.read_text() for path in source.parent.rglob("*.py") if path != source)
+        + Path(module.__file__.replace("recsys/settings.py", "streams/security.py")).read_text()
+    )
+    for path, _ in module.leaves():
+        name = path.rpartition(".")[2]
+        assert re.search(rf"\.{name}\b", code), f"nothing reads {path}"
