@@ -19,7 +19,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from streams import state_log
+from streams import crash_points, state_log
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
 from streams.state_log import Birth
@@ -91,9 +91,7 @@ class Application(Protocol[S]):
     def closed(self, lane: int) -> None:
         """The lane has gone to another owner, or ends."""
 
-    def apply(
-        self, lane: int, state: S, chunks: Sequence[Chunk]
-    ) -> Outcome | Awaitable[Outcome]:
+    def apply(self, lane: int, state: S, chunks: Sequence[Chunk]) -> Outcome | Awaitable[Outcome]:
         """One round: change the state, and say what is to be written."""
 
     def due_s(self, lane: int, state: S) -> float | None:
@@ -207,10 +205,13 @@ class Lane(Generic[S]):
 
     async def _run(self) -> None:
         try:
-            await self._open_until_done()
             while not self._stopping:
+                if self._state is None:
+                    await self._open_until_done()
                 await self._round()
-            await self._write_snapshot()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+            self._snapshot_in_background()
         finally:
             self._resting.set()
             self.ready.clear()
@@ -224,6 +225,9 @@ class Lane(Generic[S]):
     async def _open_until_done(self) -> None:
         """Open, however long the broker takes to answer; the watchdog bounds the patience."""
         while True:
+            while self._paused and not self._stopping:  # who knows whether the lane stays ours
+                self._arrived.clear()
+                await self._arrived.wait()
             try:
                 await self._take_over()
                 await self._restore()
@@ -356,9 +360,9 @@ class Lane(Generic[S]):
                 self._birth = Birth(self._state_end - 1, name)
         except TransactionUncertainError as error:
             log.warning("transaction.uncertain", lane=self.number, error=str(error))
-            if not await self._took_effect(state, offsets):
-                self._waiting[:0] = [replace(chunk, release=_kept) for chunk in chunks]
-                return
+            state.rollback()
+            await self._reopen_with(chunks)
+            return
         except BaseException:
             state.rollback()
             raise
@@ -370,25 +374,16 @@ class Lane(Generic[S]):
         self.progress_at = time.monotonic()
         self._application.committed(self.number, state)
 
-    async def _took_effect(self, state: S, offsets: Mapping[Position, int]) -> bool:
-        """Settle an uncertain round: end our own open transaction, then see what was committed."""
-        while True:
-            try:
-                await self._take_over()
-                if not offsets:  # a round without input leaves no offset to tell by
-                    state.rollback()
-                    await self._restore()
-                    return False
-                self.positions = await self._committed()
-                break
-            except (KafkaError, OSError) as error:
-                log.warning("lane.waits_for_broker", lane=self.number, error=repr(error))
-                await asyncio.sleep(RETRY_S)
-        if all(self.positions[source] >= end for source, end in offsets.items()):
-            state.commit()
-            return True
-        state.rollback()
-        return False
+    async def _reopen_with(self, chunks: Sequence[Chunk]) -> None:
+        """Open anew: that ends the uncertain transaction, and reads back what it came to.
+
+        Committed offsets alone would not do: while we waited another owner may have come and gone,
+        and our state would lack what it did. The pause gives the group time to say that it has one.
+        """
+        self.ready.clear()
+        self._state = None
+        self._waiting[:0] = [replace(chunk, release=_kept) for chunk in chunks]
+        await asyncio.sleep(RETRY_S)
 
     # -- local snapshots: restart time must not grow with history
 
@@ -419,19 +414,25 @@ class Lane(Generic[S]):
         return None
 
     def _snapshot_in_background(self) -> None:
-        if self._writing is None or self._writing.done():
-            self._snapshot_at = time.monotonic()
-            self._writing = asyncio.create_task(self._write_snapshot())
-
-    async def _write_snapshot(self) -> None:
+        """Copy the state between two rounds, and write the copy while further rounds run."""
         path, state = self._snapshot_path, self._state
         if path is None or self._snapshots is None or state is None or self._birth is None:
             return
-        birth = [self._birth.offset, self._birth.name]
-        meta = {"birth": birth, "state_end": self._state_end}
-        snapshot = state.snapshot()
+        if self._writing is None or self._writing.done():
+            birth = [self._birth.offset, self._birth.name]
+            meta = {"birth": birth, "state_end": self._state_end}
+            self._snapshot_at = time.monotonic()
+            writing = self._write_snapshot(self._snapshots, path, state.snapshot(), meta)
+            self._writing = asyncio.create_task(writing)
+
+    async def _write_snapshot(
+        self, snapshots: Snapshots, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        written = loop.run_in_executor(None, snapshots.write, path, snapshot, meta)
+        crash_points.reach("snapshot")
         try:
-            await asyncio.to_thread(self._snapshots.write, path, snapshot, meta)
+            await written
         except OSError as error:
             log.warning("snapshot.failed", path=str(path), error=repr(error))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from streams import crash_points
 from streams.chunk import Position
 from streams.connection import Connection
 
@@ -78,6 +79,7 @@ async def restore(
                 if len(rows) < len(records):
                     birth = next(_birth(r) for r in reversed(records) if r.key == BIRTH_KEY)
                 load(rows)
+                crash_points.reach("restore")
             position = await consumer.position(tp)
             if progress is not None:
                 progress(position - begin, end - begin)

@@ -13,6 +13,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from streams import crash_points
 from streams.chunk import Position, Record
 from streams.connection import Connection
 
@@ -91,10 +92,12 @@ class LaneProducer:
         group_id: str,
     ) -> dict[Position, int]:
         producer = self._producer
+        crash_points.reach("before-send")
         await producer.begin_transaction()
         sent: list[tuple[Position, int, asyncio.Future[Any]]] = []
         for target, records in writes.items():
             sent += await self._send(target, records)
+        crash_points.reach("before-offsets")
         if offsets:
             await producer.send_offsets_to_transaction(
                 {TopicPartition(*p): OffsetAndMetadata(o, "") for p, o in offsets.items()}, group_id
@@ -102,7 +105,9 @@ class LaneProducer:
         ends: dict[Position, int] = {}
         for target, count, future in sent:
             ends[target] = (await future).offset + count
+        crash_points.reach("before-commit")
         await producer.commit_transaction()
+        crash_points.reach("after-commit")
         return ends
 
     async def _send(

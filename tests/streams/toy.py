@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
-from streams.lane import LaneConfig, Outcome
+from streams.lane import LaneConfig, Outcome, Snapshots
 from streams.worker import GroupConfig, RoleWorker
 
 PARTITIONS = 2
@@ -117,13 +117,15 @@ class Toy:
         return self
 
     @asynccontextmanager
-    async def worker(self, **lane: Any) -> AsyncIterator[tuple[RoleWorker[Sums], Adding]]:
+    async def worker(
+        self, snapshots: Snapshots | None = None, **lane: Any
+    ) -> AsyncIterator[tuple[RoleWorker[Sums], Adding]]:
         """A worker that is ready, in this process."""
         application = Adding(self.answers)
         config = LaneConfig(
             Connection(self.bootstrap), self.name, (self.numbers,), self.state, **lane
         )
-        worker = RoleWorker(config, GroupConfig(data_dir=self.folder), application)
+        worker = RoleWorker(config, GroupConfig(data_dir=self.folder), application, snapshots)
         await worker.start()
         try:
             await until(lambda: worker.ready and len(worker.lanes) == PARTITIONS)

@@ -1,0 +1,163 @@
+"""A lane applies every record once, whatever becomes of its transactions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+
+from streams import state_log
+from streams.broker import Broker
+from streams.chunk import Position, Record
+from streams.connection import Connection
+from streams.transaction import LaneFencedError, LaneProducer
+from tests.streams.toy import PARTITIONS, Sums, Toy, expected, together, until
+
+COUNT = 400
+
+
+@pytest.fixture
+async def toy(local_broker: Broker, tmp_path: Path) -> Toy:
+    return await Toy(local_broker.bootstrap, tmp_path).create()
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool, every: int = 3) -> list[int]:
+    """Let some commits end in an error that says nothing of what became of them."""
+    commit, failed = LaneProducer._commit, [0]
+
+    async def failing(self: LaneProducer, *given: Any) -> Any:
+        failed[0] += 1
+        if failed[0] % every:
+            return await commit(self, *given)
+        if after_commit:
+            await commit(self, *given)
+        else:
+            await self._producer.begin_transaction()
+            for target, records in given[0].items():
+                await self._send(target, records)
+        raise KafkaTimeoutError
+
+    monkeypatch.setattr(LaneProducer, "_commit", failing)
+    return failed
+
+
+async def read(toy: Toy, topic: str) -> list[bytes]:
+    """The keys of all committed records."""
+    keys = []
+    for partition in range(PARTITIONS):
+        await state_log.restore(
+            Connection(toy.bootstrap),
+            Position(topic, partition),
+            lambda records: keys.extend(record.key for record in records),
+        )
+    return keys
+
+
+@pytest.mark.parametrize("after_commit", [True, False])
+async def test_an_uncertain_round_counts_once(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, after_commit: bool
+) -> None:
+    failed = fail(monkeypatch, after_commit=after_commit)
+    async with toy.worker() as (_, application):
+        for first in range(0, COUNT, 40):
+            await toy.produce(40, first)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+    assert failed[0] >= 3
+    assert len(await read(toy, toy.answers)) == COUNT
+
+
+async def test_after_uncertainty_what_another_owner_did_is_known(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows must not be overwritten by what we remember of the time before it."""
+    async with toy.worker() as (_, application):
+        await toy.produce(COUNT)
+        await until(lambda: application.count >= COUNT)
+        commit = LaneProducer._commit
+        met: list[str] = []
+
+        async def interrupted(self: LaneProducer, *given: Any) -> Any:
+            if met:
+                return await commit(self, *given)
+            met.append(self.transactional_id)
+            lane = int(self.transactional_id.rpartition("-")[2])
+            other = LaneProducer(Connection(toy.bootstrap), self.transactional_id)
+            await other.start()
+            row = Record(b"from the other", b"7 1")
+            await commit(other, {Position(toy.state, lane): [row]}, {}, toy.name)
+            await other.stop()
+            raise KafkaTimeoutError
+
+        monkeypatch.setattr(LaneProducer, "_commit", interrupted)
+        await toy.produce(COUNT, COUNT)
+        await until(lambda: application.count >= 2 * COUNT + 1)
+        assert together(application) == {**expected(2 * COUNT), b"from the other": (7, 1)}
+
+
+async def test_a_lane_that_was_taken_over_writes_nothing_more(toy: Toy) -> None:
+    async with toy.worker() as (worker, _):
+        thieves = []
+        for lane in worker.lanes:
+            thieves.append(LaneProducer(Connection(toy.bootstrap), f"{toy.name}-{lane}"))
+            await thieves[-1].start()
+        await toy.produce(COUNT)
+        await until(worker.failure.done)
+        assert isinstance(worker.failure.result(), LaneFencedError)
+        for thief in thieves:
+            await thief.stop()
+    assert await read(toy, toy.answers) == []
+    assert await read(toy, toy.state) == []
+
+
+class Kept:
+    """Snapshots in memory."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+
+    def write(self, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]) -> None:
+        self.written.append((path.name, snapshot, meta))
+
+    def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        found = [written[1:] for written in self.written if written[0] == path.name]
+        return found[-1] if found else None
+
+
+async def test_a_snapshot_holds_what_was_committed_and_nothing_else(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, after_commit=False, every=4)
+    kept = Kept()
+    options = {"snapshot_dir": toy.folder, "snapshot_interval_s": 0.0, "round_records_max": 20}
+    async with toy.worker(kept, **options) as (_, application):
+        for first in range(0, COUNT, 20):
+            await toy.produce(20, first)
+        await until(lambda: application.count >= COUNT)
+    assert len(kept.written) > 10
+    for lane in range(PARTITIONS):
+        rows = await state_rows(toy, lane)
+        for name, snapshot, meta in kept.written:
+            if name == f"{toy.state}-{lane}.snapshot":
+                sums = Sums()
+                sums.load_records((k, v) for offset, k, v in rows if offset < meta["state_end"])
+                assert snapshot["rows"] == sums.rows
+    async with toy.worker(kept, **options) as (_, application):
+        assert together(application) == expected(COUNT)
+
+
+async def state_rows(toy: Toy, lane: int) -> list[tuple[int, bytes, bytes]]:
+    """Every committed row of a lane's state log, with its offset."""
+    tp = TopicPartition(toy.state, lane)
+    rows: list[tuple[int, bytes, bytes]] = []
+    async with AIOKafkaConsumer(
+        bootstrap_servers=toy.bootstrap, isolation_level="read_committed"
+    ) as consumer:
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                rows += [(r.offset, r.key, r.value) for r in records]
+    return [row for row in rows if row[1] != state_log.BIRTH_KEY]
