@@ -204,7 +204,7 @@ class Settings(BaseSettings):
     )
     item_partitions: int = setting(1, "partitions of the topics keyed by item", ge=1, le=100)
     replication: int = setting(1, "copies of each partition", ge=1, le=9)
-    data_dir: Path = setting(Path(".recsys"), "folder of snapshots and of the local broker")
+    data_dir: Path = setting(Path(".recsys"), "folder of snapshots and encoders")
     worker: Worker = Worker()
     events: Events = Events()
     state: State = State()

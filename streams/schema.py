@@ -82,7 +82,7 @@ EXAMPLES: dict[type[Message], tuple[Message, ...]] = {
 
 _COMMON_HEADERS = {
     events.HEADER_CONTENT_TYPE: "Media type of the body; the topic's own where it is absent.",
-    events.HEADER_TRACEPARENT: "W3C trace context, carried from a trigger to its list.",
+    events.HEADER_TRACEPARENT: "W3C trace context; kept on what is passed on and on dead letters.",
 }
 _PASSED_ON = {
     events.HEADER_ORIGIN: (
@@ -96,7 +96,7 @@ _UPLOAD_HEADERS = {
     "record's own time.",
     events.HEADER_K: "How many items the list is to have, 1 to 1000; 10 where it is absent.",
 }
-_DEAD_LETTER_HEADERS = {
+DEAD_LETTER_HEADERS = {
     events.HEADER_DLQ_TOPIC: "Topic where the record lay.",
     events.HEADER_DLQ_PARTITION: "Its partition, in decimal.",
     events.HEADER_DLQ_OFFSET: "Its offset, in decimal.",
@@ -107,7 +107,7 @@ _DEAD_LETTER_HEADERS = {
     events.HEADER_DLQ_FIELD: "The field at fault, e.g. timestamp, filter.items[], key or body.",
     events.HEADER_DLQ_MESSAGE: "The same in a sentence.",
 }
-_RESOLVED = {
+RESOLVED_HEADER = {
     events.HEADER_DLQ_RESOLVED: "Alone, on a record without key and body: the dead letter at this "
     "partition/offset was sent back by recsys replay --dlq.",
 }
@@ -284,7 +284,7 @@ def _dead_letter_channel(topic: Topic, prefix: str, partitions: int) -> dict[str
 
 
 def _dead_letter_message() -> dict[str, Any]:
-    headers = _COMMON_HEADERS | _DEAD_LETTER_HEADERS | _RESOLVED
+    headers = _COMMON_HEADERS | DEAD_LETTER_HEADERS | RESOLVED_HEADER
     return {
         "name": "DeadLetter",
         "title": "a record that could not be read",

@@ -10,7 +10,8 @@ from recsys.commands.common import CommandError, say, settings
 
 def schema(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder to write schema/*.json and asyncapi.json into.")
+        Path | None,
+        typer.Argument(help="Folder to write schema/*.json, asyncapi.json and reference.md into."),
     ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Print the JSON Schema of one topic, e.g. behaviour.v1.")
@@ -25,7 +26,12 @@ def schema(
             raise CommandError(f"no message schema for {topic!r}; there are {', '.join(schemas)}")
         typer.echo(documents.as_text(schemas[topic]), nl=False)
     elif folder is not None:
-        for path in documents.write(folder):
+        from recsys.reference import page
+
+        files = documents.write(folder)
+        files.append(folder / "reference.md")
+        files[-1].write_text(page(), encoding="utf-8")
+        for path in files:
             say(f"wrote {path}")
     else:
         given = settings()
