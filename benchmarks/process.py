@@ -48,7 +48,9 @@ class Contender:
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, error = self._process.communicate()
-            raise ContenderError(f"{self.name}: no end after {timeout_s} s\n{error[-2000:]}") from None
+            raise ContenderError(
+                f"{self.name}: no end after {timeout_s} s\n{error[-2000:]}"
+            ) from None
         if self._process.returncode != 0:
             raise ContenderError(f"{self.name}: exit {self._process.returncode}\n{error[-3000:]}")
         lines = [line for line in out.splitlines() if line.startswith("{")]

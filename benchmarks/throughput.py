@@ -73,9 +73,7 @@ def run(bench: Bench) -> list[Table]:
 def _one(bench: Bench, program: str, options: dict[str, Any], python: str) -> dict[str, Any]:
     group = bench.fresh("throughput-")
     names = [f"{group}-out", f"{group}-state"]
-    asyncio.run(
-        event_log.create_topics(bench.connection, names, PARTITIONS, compact=(names[1],))
-    )
+    asyncio.run(event_log.create_topics(bench.connection, names, PARTITIONS, compact=(names[1],)))
     given = {
         "bootstrap": bench.connection.bootstrap, "group": group, "out": names[0],
         "state": names[1], "partitions": PARTITIONS, "data_dir": str(bench.folder / group),

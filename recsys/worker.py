@@ -28,7 +28,7 @@ from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
-from streams import admin, codec, topics
+from streams import admin, codec, interpreter, topics
 from streams.lane import LaneConfig
 from streams.tail import Tail
 from streams.worker import GroupConfig, RoleWorker
@@ -36,7 +36,6 @@ from streams.worker import GroupConfig, RoleWorker
 log = structlog.get_logger(__name__)
 
 ROLES = ("behaviour", "items", "images")
-SWITCH_INTERVAL_S = 0.001  # the fetching thread must not wait long for the interpreter
 
 
 class WorkerFailedError(Exception):
@@ -272,6 +271,7 @@ async def main(settings: Settings, roles: Sequence[str]) -> int:
         await worker.start()
         await _first(stop.wait(), worker.until_ready())
         if not stop.is_set():
+            interpreter.settle()
             seconds = round(time.monotonic() - worker.started_at, 3)
             log.info("worker.ready", roles=list(worker.roles), seconds=seconds)
         while not stop.is_set():
@@ -299,7 +299,7 @@ async def _first(*waits: Any) -> None:
 def run(settings: Settings, roles: Sequence[str]) -> int:
     """Run a worker in this process; the exit code."""
     configure_logging()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    interpreter.tune()
     return asyncio.run(main(settings, roles))
 
 

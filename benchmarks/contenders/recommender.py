@@ -17,7 +17,8 @@ from prometheus_client import REGISTRY
 
 from benchmarks import meter
 from recsys.settings import Settings
-from recsys.worker import SWITCH_INTERVAL_S, Worker, configure_logging
+from recsys.worker import Worker, configure_logging
+from streams import interpreter
 
 POLL_S = 0.02
 SILENT_S = 120.0
@@ -63,7 +64,9 @@ class Watch:
         """The figures since the last time."""
         self.look()
         lists, rounds = lists_written(), self._rounds()
-        figures = self._meter.figures(ready_s=self.ready_s, lists=lists - self._lists, rounds=rounds)
+        figures = self._meter.figures(
+            ready_s=self.ready_s, lists=lists - self._lists, rounds=rounds
+        )
         figures["lists_per_s"] = figures["lists"] / figures["seconds"] if figures["seconds"] else 0
         self._meter, self._lists, self._base = meter.Meter(), lists, self.events
         return figures
@@ -90,6 +93,7 @@ async def work(given: dict[str, Any]) -> None:
             raise failure
         watch.look()
         await asyncio.sleep(POLL_S)
+    interpreter.settle()
     watch.ready_s = time.perf_counter() - started
     print("ready", flush=True)
     until = given.get("until_events")
@@ -118,5 +122,5 @@ async def work(given: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     configure_logging()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    interpreter.tune()
     asyncio.run(work(meter.options()))

@@ -6,7 +6,6 @@ Options: `bootstrap`, `events` (topic), `out`, `state` (topics), `group`, `parti
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 
 from benchmarks import meter, small_work
+from streams import interpreter
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
 from streams.lane import LaneConfig, Outcome
@@ -110,6 +110,7 @@ async def work(given: dict[str, Any]) -> dict[str, Any]:
     application = SmallWork(given["out"], watch)
     worker = RoleWorker(lanes, GroupConfig(data_dir=Path(given["data_dir"])), application)
     await worker.start()
+    interpreter.settle()
     done = 0
     while done < given["until_events"]:
         await asyncio.sleep(0.01)
@@ -124,5 +125,5 @@ async def work(given: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     logging.disable(logging.DEBUG)
-    sys.setswitchinterval(0.001)
+    interpreter.tune()
     meter.report(asyncio.run(work(meter.options())))
