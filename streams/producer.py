@@ -21,6 +21,7 @@ BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 BATCHES_IN_FLIGHT_MAX = 64
 RETRY_BACKOFF_MS = 20
+START_TIMEOUT_S = 30.0  # a refused OAUTHBEARER token aiokafka does not see: it would ask forever
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
 _partition_of = lru_cache(1 << 17)(partition_of)  # the hash costs 2 us, and users come again
@@ -77,11 +78,13 @@ class BatchProducer:
     async def start(self) -> None:
         """Connect and learn the partitions. Raises ProduceError."""
         try:
-            await self._producer.start()
-            cluster = await self._producer.client.fetch_all_metadata()
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._producer.start()
+                cluster = await self._producer.client.fetch_all_metadata()
         except (KafkaError, OSError) as error:
             await self._producer.stop()
-            raise ProduceError(f"no Kafka answers at {self._bootstrap}: {error}") from error
+            why = "it took too long" if isinstance(error, TimeoutError) else str(error)
+            raise ProduceError(f"no Kafka answers at {self._bootstrap}: {why}") from error
         self.partitions = len(cluster.partitions_for_topic(self.topic) or ())
         if not self.partitions:
             await self._producer.stop()

@@ -1,0 +1,151 @@
+"""Every client of ours on an Apache Kafka with TLS, SCRAM, mutual TLS and tokens."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams import admin, producer, topics
+from streams.chunk import Position, Record
+from streams.connection import Connection
+from streams.producer import BatchProducer, ProduceError
+from streams.security import Security
+from streams.state_log import restore
+from streams.transaction import LaneProducer
+from tests.e2e.harness import PARTITIONS, Shop, until
+from tests.e2e.test_main_job import event
+from tests.guarded_kafka import USERS, GuardedKafka, open_guarded, unsigned_token
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
+    with open_guarded(tmp_path_factory.mktemp("guarded")) as guarded:
+        yield guarded
+
+
+@pytest.fixture
+def shop(guarded: GuardedKafka, tmp_path: Path, prefix: str) -> Iterator[Shop]:
+    """A shop whose workers come by SCRAM over TLS, as a user who may do everything."""
+    password_file = tmp_path / "password"
+    password_file.write_text(USERS["admin"])
+    settings = {
+        "BROKER": guarded.address("SECURE"),
+        "SECURITY__MECHANISM": "SCRAM-SHA-512",
+        "SECURITY__USERNAME": "admin",
+        "SECURITY__PASSWORD_FILE": str(password_file),
+        "SECURITY__CA_FILE": str(guarded.ca_file),
+    }
+    shop = Shop(guarded.bootstrap, prefix, tmp_path / "shop", settings=settings)
+    asyncio.run(shop.create())
+    yield shop
+    asyncio.run(shop.remove())
+
+
+def logins(guarded: GuardedKafka) -> dict[str, Connection]:
+    """One connection a way to log in."""
+    token_file = guarded.folder / "token"
+    token_file.write_text(unsigned_token("admin"))
+    ca_file = str(guarded.ca_file)
+    return {
+        "scram": Connection(
+            guarded.address("SECURE"),
+            Security("SCRAM-SHA-512", "admin", USERS["admin"], ca_file=ca_file),
+        ),
+        "mutual": Connection(
+            guarded.address("MUTUAL"), Security(ca_file=ca_file, cert_file=str(guarded.cert_file))
+        ),
+        "token": Connection(
+            guarded.address("TOKENS"),
+            Security("OAUTHBEARER", ca_file=ca_file, token_file=str(token_file)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("way", ["scram", "mutual", "token"])
+async def test_each_client_gets_in(guarded: GuardedKafka, prefix: str, way: str) -> None:
+    connection = logins(guarded)[way]
+    wanted = admin.wanted_topics(prefix, 1, 1, 1)
+    assert len(await admin.create_topics(connection, wanted)) == len(wanted)
+    name = topics.BEHAVIOUR.name(prefix)
+
+    async def known() -> bool:
+        return name in await admin.find_topics(connection, [name])
+
+    await until(known, "the topics")
+    async with BatchProducer(connection, name) as sender:
+        sender.add(b"u1", b"one")
+    lane = LaneProducer(connection, f"{prefix}-0")
+    await lane.start()
+    await lane.commit({Position(name, 0): [Record(b"u1", b"two")]}, {}, prefix)
+    await lane.stop()
+    seen: list[Any] = []
+    await restore(connection, Position(name, 0), seen.extend)
+    assert [record.value for record in seen] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("way", ["scram", "mutual", "token"])
+async def test_nobody_gets_in_without(
+    guarded: GuardedKafka, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "START_TIMEOUT_S", 5.0)
+    right = logins(guarded)[way]
+    ca_file = str(guarded.ca_file)
+    token_file = tmp_path / "token"
+    token_file.write_text("not-a-token")
+    wrong = {
+        "scram": Security("SCRAM-SHA-512", "admin", "wrong-s3cret", ca_file=ca_file),
+        "mutual": Security(ca_file=ca_file),
+        "token": Security("OAUTHBEARER", ca_file=ca_file, token_file=str(token_file)),
+    }[way]
+    for security in (wrong, Security(tls=True)):  # the system trusts no authority of ours
+        with pytest.raises(ProduceError, match="no Kafka answers") as refused:
+            await BatchProducer(Connection(right.bootstrap, security), "any").start()
+        assert "wrong-s3cret" not in str(refused.value)
+        assert "not-a-token" not in str(refused.value)
+
+
+async def test_a_worker_over_tls_and_scram(shop: Shop) -> None:
+    worker = shop.start()
+    await worker.until_ready()
+    events = [event(f"u{at % 5}", f"i{at % 3}", at) for at in range(40)]
+    await shop.produce_events(events)
+    await shop.settled()
+    assert len(await shop.lists()) == len(events)
+    code, _ = await worker.stop()
+    assert code == 0, worker.log[-4000:]
+    assert USERS["admin"] not in worker.log
+
+
+def test_the_commands_log_in_too_and_tell_no_secret(shop: Shop) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    environ |= {f"RECSYS_{name}": value for name, value in shop.settings.items()}
+    environ |= {"RECSYS_PREFIX": shop.prefix, "RECSYS_PARTITIONS": str(PARTITIONS)}
+    del environ["RECSYS_SECURITY__PASSWORD_FILE"]
+    environ["RECSYS_SECURITY__PASSWORD"] = USERS["admin"]
+
+    def recsys(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "recsys", *arguments], env=environ | changes,
+            cwd=shop.folder.parent, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    checked = recsys("topics", "check", "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout) == {"differences": []}
+    shown = recsys("config", "--json")
+    assert json.loads(shown.stdout)["security"]["password"] == "********"
+    assert json.loads(shown.stdout)["security"]["username"] == "admin"
+    bare = recsys("topics", "list", RECSYS_SECURITY__CA_FILE="")
+    assert bare.returncode == 1
+    assert "allow_plaintext_credentials" in bare.stderr
+    wrong = recsys("topics", "list", RECSYS_SECURITY__PASSWORD="wrong-" + USERS["admin"])
+    assert wrong.returncode == 1
+    assert "no Kafka answers" in wrong.stderr
+    for told in (checked, shown, bare, wrong):
+        assert USERS["admin"] not in told.stdout + told.stderr
