@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams import lenient_records
 from streams.security import Security
+
+lenient_records.install()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from typer.testing import CliRunner
 
 from recsys.catalogue import Catalogue
@@ -193,6 +194,39 @@ def test_a_stretch_of_a_topic_is_replayed_with_its_bytes_and_times(shop, monkeyp
     later = str(before[-1].timestamp + 1)
     assert ok_json("replay", "--topic", source, "--from-time", later)["sent"] == 0
     assert ok_json("replay", "--topic", source, "--sort", "--limit", "3")["sent"] == 3
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_what_any_client_writes_is_read(shop, monkeypatch, compression):
+    source, shadow = shop.name(topics.BEHAVIOUR), f"{shop.prefix}.shadow"
+    asyncio.run(write_with_odd_header(shop, source, compression))
+    monkeypatch.setenv("RECSYS_PREFIX", shadow)
+    ok("topics", "create")
+    assert ok_json("replay", "--topic", source)["sent"] == 2
+    first, second = shop.read(shop.name(topics.BEHAVIOUR, shadow))
+    assert dict(first.headers)["caf\\xe9"] == b"x"
+    assert (first.value, second.value) == (b"v" * 999, b"w")
+
+
+class RawName(str):
+    """A header name that goes onto the wire in Latin-1."""
+
+    def encode(self, *_):
+        return b"caf\xe9"
+
+
+async def write_with_odd_header(shop, name, compression):
+    """One record with a header name that is not UTF-8, and one after it."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=shop.connection.bootstrap, compression_type=compression
+    ) as producer:
+        batch = producer.create_batch()
+        code = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}[compression]
+        batch._builder = _DefaultRecordBatchBuilderPy(2, code, 0, -1, -1, 0, 1 << 20)
+        batch.append(key=b"u1", value=b"v" * 999, timestamp=None, headers=[(RawName("x"), b"x")])
+        batch.close()
+        await (await producer.send_batch(batch, name, partition=0))
+        await producer.send_and_wait(name, b"w", partition=0, key=b"u1")
 
 
 def test_dead_letters_go_back_once_and_mended(shop):
