@@ -35,6 +35,7 @@ PORT_TRIES = 3
 # and then the port is taken when the broker comes back.
 PORT_MIN, PORT_MAX = 12_000, 30_000
 HOST = "127.0.0.1"
+SCRAM = "SCRAM-SHA-512"
 # SIGKILL when our end of the pipe closes, however that came about. Works on Linux and macOS,
 # where PR_SET_PDEATHSIG would be Linux alone and fire when the starting *thread* ends.
 WATCHDOG = 'read -r _; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || rm -rf "$2"'
@@ -76,10 +77,12 @@ class Node:
         return self.process.pid if self.process is not None and alive else None
 
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of its log, without the frames of stack traces."""
         if not self.log_path.exists():
             return "(no log)"
-        return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])
+        lines = self.log_path.read_text("utf-8", "replace").splitlines()
+        told = [line for line in lines if not line.startswith(("\tat ", "WARNING: "))]
+        return "\n".join(told[-LOG_TAIL_LINES:])
 
 
 class LocalKafka:
@@ -92,7 +95,8 @@ class LocalKafka:
         properties: further server properties; they win over ours.
         listeners: further listeners, name to protocol, e.g. `{"SECURE": "SASL_SSL"}`; each gets a
             port a node, and `addresses("SECURE")` tells them.
-        scram_users: name to password, made for SCRAM-SHA-512 when the storage is formatted.
+        scram_users: name to password, made for SCRAM-SHA-512 when the storage is formatted; the
+            listeners whose protocol is `SASL_...` let them in.
         port: first choice for the client port of a single node.
         keep_open: a descriptor that every node keeps open; where it is given, the nodes outlive
             this process (`detached_kafka`).
@@ -279,7 +283,21 @@ class LocalKafka:
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
             "num.network.threads": "2",
             "num.io.threads": "4",
+            **self._scram_properties(),
             **self._properties,
+        }
+
+    def _scram_properties(self) -> dict[str, str]:
+        if not self._scram_users:
+            return {}
+        module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        guarded = [name for name, kind in self._listeners.items() if kind.startswith("SASL_")]
+        return {
+            "sasl.enabled.mechanisms": SCRAM,
+            **{
+                f"listener.name.{name.lower()}.{SCRAM.lower()}.sasl.jaas.config": module
+                for name in guarded
+            },
         }
 
     def _format(self) -> None:
@@ -289,7 +307,7 @@ class LocalKafka:
             cluster_id = "A" + cluster_id[1:]  # or it reads as an option
         arguments = ["format", "--ignore-formatted", "--cluster-id", cluster_id]
         for name, password in self._scram_users.items():
-            arguments += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
+            arguments += ["--add-scram", f"{SCRAM}=[name={name},password={password}]"]
         jobs = []
         for node in self.nodes:
             if (node.folder / "data" / "meta.properties").exists():

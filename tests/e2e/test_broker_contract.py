@@ -1,10 +1,8 @@
 """What the rest relies on, of every broker that can be had."""
 
-import asyncio
-
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import for_code
 
 from streams.local_kafka import brokers_known
 
@@ -58,10 +56,5 @@ async def _create(bootstrap: str, topic: str, configs: dict[str, str] | None = N
         for _, code, *_ in made.topic_errors:
             if code:
                 raise for_code(code)
-        # The answer may come before every node knows the topic.
-        while (await admin.describe_topics([topic]))[0]["error_code"] == (
-            UnknownTopicOrPartitionError.errno
-        ):
-            await asyncio.sleep(0.05)
     finally:
         await admin.close()

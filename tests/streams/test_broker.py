@@ -210,7 +210,6 @@ class TestLocalKafka:
             runtime,
             listeners={"SECURE": "SASL_PLAINTEXT"},
             scram_users={"shop": "s3cret"},
-            properties={"sasl.enabled.mechanisms": "SCRAM-SHA-512"},
         ) as kafka:
             await _create(kafka.bootstrap, "guarded", partitions=1)
             login = {
