@@ -91,7 +91,8 @@ def from_lock(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [jar for jar in jars if not is_pinned(folder / jar.filename, jar)]
     if missing:
-        with _progress_bar(sum(jar.size_bytes for jar in missing), show_progress) as progress:
+        size_bytes = sum(jar.size_bytes for jar in missing)
+        with _progress_bar(size_bytes, show_progress) as progress, _trusting_the_system():
             _bring(missing, folder, fetch or fetch_with_jgo, progress)
     class_path = os.pathsep.join(str(folder / jar.filename) for jar in jars)
     version = next(jar.version for jar in jars if jar.artifact == "kafka_2.13")
@@ -234,6 +235,21 @@ def fetch_with_jgo(jar: Jar, staging: Path, progress: Progress) -> Path:
     )
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
     return Path(component.artifact().resolve())
+
+
+@contextmanager
+def _trusting_the_system() -> Iterator[None]:
+    """TLS by the system's certificates too, as pip does it: many firms have one of their own."""
+    try:
+        import truststore
+    except ImportError:
+        yield
+        return
+    truststore.inject_into_ssl()
+    try:
+        yield
+    finally:
+        truststore.extract_from_ssl()
 
 
 @contextmanager
