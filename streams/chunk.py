@@ -55,3 +55,9 @@ class Chunk:
             return self
         rest = [record for record in self.records if record.offset >= offset]
         return Chunk(self.source, offset, rest, self.release, self.rewind)
+
+    def split(self, count: int) -> "tuple[Chunk, Chunk]":
+        """Its first `count` records, and the rest, which keeps the chunk's place in the window."""
+        head = Chunk(self.source, self.start, self.records[:count], rewind=self.rewind)
+        rest = Chunk(self.source, head.end, self.records[count:], self.release, self.rewind)
+        return head, rest

@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import time
 import uuid
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,11 +23,13 @@ from streams import crash_points, state_log
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
 from streams.state_log import Birth
-from streams.transaction import LaneProducer, TransactionUncertainError
+from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
 
 log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
+ROUND_RECORDS_MIN = 50
+ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
 
 
 class State(Protocol):
@@ -124,6 +126,7 @@ class Lane(Generic[S]):
         config: LaneConfig,
         application: Application[S],
         snapshots: Snapshots | None = None,
+        still_ours: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
@@ -135,6 +138,8 @@ class Lane(Generic[S]):
         self._config = config
         self._application = application
         self._snapshots = snapshots
+        self._still_ours = still_ours or _nobody_knows
+        self._record_s = ROUND_S / 1000
         self._state: S | None = None
         self._producer: LaneProducer | None = None
         self._waiting: list[Chunk] = []
@@ -311,10 +316,8 @@ class Lane(Generic[S]):
         if self._paused:  # no round may run across a rebalance
             return []
         chunks: list[Chunk] = []
-        count = 0
-        while self._waiting and (
-            not chunks or count + len(self._waiting[0].records) <= self._config.round_records_max
-        ):
+        room = min(self._config.round_records_max, max(ROUND_RECORDS_MIN, self._records_in_round))
+        while self._waiting and room:
             chunk = self._waiting.pop(0)
             position = self._position_with(chunk.source, chunks)
             if chunk.start > position:  # fetched before a rebalance; else it is to come again
@@ -325,9 +328,21 @@ class Lane(Generic[S]):
             if not rest.records:
                 chunk.release()
                 continue
+            if len(rest.records) > room:
+                rest, later = rest.split(room)
+                self._waiting.insert(0, later)
             chunks.append(rest)
-            count += len(rest.records)
+            room -= len(rest.records)
         return chunks
+
+    @property
+    def _records_in_round(self) -> int:
+        return int(ROUND_S / self._record_s)
+
+    def _took(self, records: int, seconds: float) -> None:
+        """Remember what a record costs lately."""
+        if records:
+            self._record_s += 0.2 * (seconds / records - self._record_s)
 
     def _position_with(self, source: Position, chunks: Sequence[Chunk]) -> int:
         ends = [chunk.end for chunk in chunks if chunk.source == source]
@@ -337,9 +352,12 @@ class Lane(Generic[S]):
         assert self._producer is not None
         offsets = {chunk.source: chunk.end for chunk in chunks}
         state.begin()
+        begun = time.monotonic()
         outcome = self._application.apply(self.number, state, chunks)
         if inspect.isawaitable(outcome):
             outcome = await outcome
+        records = sum(len(chunk.records) for chunk in chunks)
+        self._took(records, time.monotonic() - begun)
         writes: Mapping[Position, Sequence[Record]] = outcome.writes
         name = ""
         state_at = Position(self._config.state_topic or "", self.number)
@@ -358,9 +376,12 @@ class Lane(Generic[S]):
             self._state_end = ends.get(state_at, self._state_end)
             if name:
                 self._birth = Birth(self._state_end - 1, name)
-        except TransactionUncertainError as error:
-            log.warning("transaction.uncertain", lane=self.number, error=str(error))
+        except (TransactionUncertainError, LaneFencedError) as error:
             state.rollback()
+            # A transaction that timed out looks fenced too: ask the group whose lane it is.
+            if isinstance(error, LaneFencedError) and not await self._still_ours():
+                raise
+            log.warning("transaction.uncertain", lane=self.number, error=str(error))
             await self._reopen_with(chunks)
             return
         except BaseException:
@@ -370,7 +391,7 @@ class Lane(Generic[S]):
             state.commit()
         self.positions.update(offsets)
         self.rounds += 1
-        self.records += sum(len(chunk.records) for chunk in chunks)
+        self.records += records
         self.progress_at = time.monotonic()
         self._application.committed(self.number, state)
 
@@ -435,6 +456,11 @@ class Lane(Generic[S]):
             await written
         except OSError as error:
             log.warning("snapshot.failed", path=str(path), error=repr(error))
+
+
+async def _nobody_knows() -> bool:
+    """Without a group to ask, being fenced is final."""
+    return False
 
 
 def _kept() -> None:

@@ -61,6 +61,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._fetches += 1
         return self._fetches, await self._fetch_records(consumer, partitions, timeout=wait_s)
 
+    async def is_member(self) -> bool:
+        """Ask the group's coordinator whether our membership still holds."""
+        member: bool = await self.call_thread(self._ensure_consumer()._coordinator._do_heartbeat)
+        return member
+
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
         conf = self.app.conf
         self._assignor = self.app.assignor  # co-partitioned: lane p of every topic to one owner
@@ -101,6 +106,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def is_member(self) -> bool:
+        """Whether the group still counts us in."""
+        member: bool = await self._thread.is_member()
+        return member
 
     def _new_offset(self, tp: TP) -> int | None:
         """Nothing to commit: a lane commits its offsets with what they caused."""

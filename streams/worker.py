@@ -201,13 +201,19 @@ class RoleWorker(Generic[S]):
         for lane in self.lanes.values():
             lane.resume()
         for number in sorted(wanted - self.lanes.keys()):
-            lane = Lane(number, self._lane_config, self._application, self._snapshots)
+            lane = Lane(
+                number, self._lane_config, self._application, self._snapshots, self._still_ours
+            )
             self.lanes[number] = lane
             lane.start()
             lane.task.add_done_callback(functools.partial(self._lane_ended, lane))
         self.assigned = True
         log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
         await asyncio.gather(*(lane.close() for lane in lost))
+
+    async def _still_ours(self) -> bool:
+        """Whether the group counts us in its present generation: asked, not assumed."""
+        return bool(await self.app.consumer.is_member())
 
     def _lane_ended(self, lane: Lane[S], task: "asyncio.Task[None]") -> None:
         if task.cancelled() or (error := task.exception()) is None:
