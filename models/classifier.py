@@ -20,15 +20,20 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Classifier(ABC):
-    """`temperature` calibrates the scores; below `threshold` a photo's category is unknown."""
+    """`temperature` calibrates the scores; below `threshold` a photo's category is unknown.
+
+    Vectors are raised to `power`, keeping their signs, and brought to length 1 again. A half tames
+    the few features that are loud in any photo (Perronnin, Sanchez & Mensink 2010).
+    """
 
     classes: Sequence[str]
     temperature: float
     threshold: float
+    power: float
 
     @abstractmethod
     def scores(self, vectors: Vectors) -> npt.NDArray[np.float32]:
-        """(n, classes) of unit vectors (n, dim), before they are probabilities."""
+        """(n, classes) of prepared vectors (n, dim), before they are probabilities."""
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -36,7 +41,7 @@ class Classifier(ABC):
 
     def probabilities(self, vectors: Vectors) -> npt.NDArray[np.float64]:
         """(n, classes), rows that sum to 1."""
-        scores = self.scores(unit_rows(vectors)).astype(np.float64) / self.temperature
+        scores = self.scores(prepared(vectors, self.power)).astype(np.float64) / self.temperature
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
@@ -58,6 +63,16 @@ class Classifier(ABC):
         return answers
 
 
+def prepared(vectors: npt.NDArray[np.floating], power: float) -> Vectors:
+    """Rows raised to a power with their signs, of length 1.
+
+    >>> prepared(np.array([[0.25, -0.0], [0.36, -0.64]]), 0.5).round(2).tolist()
+    [[1.0, 0.0], [0.6000000238418579, -0.800000011920929]]
+    """
+    rows = unit_rows(vectors)
+    return unit_rows(np.sign(rows) * np.abs(rows) ** power)
+
+
 @dataclass(frozen=True)
 class LayeredClassifier(Classifier):
     """ReLU layers and a linear one. `weights[i]` is (in, out), `biases[i]` (out,)."""
@@ -74,7 +89,7 @@ class LayeredClassifier(Classifier):
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """See `Classifier.arrays`."""
-        named: dict[str, npt.NDArray[np.generic]] = {}
+        named: dict[str, npt.NDArray[np.generic]] = {"power": np.array([self.power])}
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             named |= {f"layer{number}.weight": weight, f"layer{number}.bias": bias}
         return named
@@ -105,6 +120,7 @@ class KernelClassifier(Classifier):
             "duals": self.duals,
             "intercepts": self.intercepts,
             "gamma": np.array([self.gamma]),
+            "power": np.array([self.power]),
         }
 
 
@@ -121,6 +137,7 @@ def from_arrays(
             classes,
             temperature,
             threshold,
+            float(arrays["power"][0]),
             float(arrays["gamma"][0]),
             unit_rows(arrays["support"]),
             arrays["duals"].astype(np.float32),
@@ -131,4 +148,6 @@ def from_arrays(
         raise ValueError(f"no weights of a classifier: {sorted(arrays)}")
     weights = [arrays[f"layer{n}.weight"].astype(np.float32) for n in range(count)]
     biases = [arrays[f"layer{n}.bias"].astype(np.float32) for n in range(count)]
-    return LayeredClassifier(classes, temperature, threshold, weights, biases)
+    return LayeredClassifier(
+        classes, temperature, threshold, float(arrays["power"][0]), weights, biases
+    )

@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from models.calibration import fit_temperature
-from models.classifier import Classifier, KernelClassifier, LayeredClassifier
-from models.encoder import Vectors, unit_rows
+from models.classifier import Classifier, KernelClassifier, LayeredClassifier, prepared
 from models.training import History, Progress, Schedule, fit, silent
+from models.unit_rows import Vectors
 
 Labels = npt.NDArray[np.int64]
 Kind = TypeVar("Kind", bound=Classifier)
@@ -25,9 +25,10 @@ Kind = TypeVar("Kind", bound=Classifier)
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """`hidden` of 0 is a linear head. Features of length 1 are multiplied by `scale` to train."""
+    """`hidden` of 0 is a linear head. Prepared features are multiplied by `scale` to train."""
 
     hidden: int = 0
+    power: float = 0.5
     batch: int = 128
     dropout: float = 0.3
     label_smoothing: float = 0.1
@@ -50,7 +51,8 @@ def train_head(
     `train` holds features (photos, views, features), `validation` (photos, features). The epoch
     with the best accuracy in validation is kept, and its photos calibrate.
     """
-    views = torch.tensor(unit_rows(train.reshape(-1, train.shape[2])).reshape(train.shape))
+    flat = prepared(train.reshape(-1, train.shape[2]), settings.power)
+    views = torch.tensor(flat.reshape(train.shape))
     targets = torch.tensor(train_labels)
     torch.manual_seed(schedule.seed)
     sizes = [train.shape[2], *([settings.hidden] if settings.hidden else []), len(classes)]
@@ -71,7 +73,7 @@ def train_head(
         answers = network(batch[0])
         return functional.cross_entropy(answers, batch[1], label_smoothing=settings.label_smoothing)
 
-    held_out = settings.scale * torch.tensor(unit_rows(validation))
+    held_out = settings.scale * torch.tensor(prepared(validation, settings.power))
 
     def score() -> float:
         answers = network(held_out)
@@ -84,7 +86,7 @@ def train_head(
     weights = [layer.weight.detach().numpy().T.copy() for layer in layers]
     weights[0] *= settings.scale
     biases = [layer.bias.detach().numpy().copy() for layer in layers]
-    head = LayeredClassifier(tuple(classes), 1.0, 0.0, weights, biases)
+    head = LayeredClassifier(tuple(classes), 1.0, 0.0, settings.power, weights, biases)
     return calibrated(head, validation, validation_labels), history
 
 
@@ -94,16 +96,17 @@ def train_svm(
     validation: Vectors,
     validation_labels: Labels,
     classes: Sequence[str],
-    regularisation: Sequence[float] = (1.0, 3.0, 10.0, 30.0),
-    gammas: Sequence[float] = (0.5, 1.0, 2.0),
+    regularisation: Sequence[float] = (3.0, 10.0),
+    gammas: Sequence[float] = (1.0, 2.0),
+    power: float = 0.5,
 ) -> KernelClassifier:
     """The kernel machine whose C and gamma are best in validation. `train` as in `train_head`."""
-    flat = unit_rows(train.reshape(-1, train.shape[2]))
+    flat = prepared(train.reshape(-1, train.shape[2]), power)
     labels = np.repeat(train_labels, train.shape[1])
     best, best_right = None, -1.0
     for gamma in gammas:
         for c in regularisation:
-            machine = _machine(flat, labels, classes, c, gamma)
+            machine = _machine(flat, labels, classes, c, gamma, power)
             answers = machine.probabilities(validation).argmax(axis=1)
             right = float((answers == validation_labels).mean())
             if right > best_right:
@@ -114,7 +117,7 @@ def train_svm(
 
 
 def _machine(
-    flat: Vectors, labels: Labels, classes: Sequence[str], c: float, gamma: float
+    flat: Vectors, labels: Labels, classes: Sequence[str], c: float, gamma: float, power: float
 ) -> KernelClassifier:
     rest = OneVsRestClassifier(SVC(C=c, gamma=gamma, cache_size=500)).fit(flat, labels)
     supports = np.unique(np.concatenate([one.support_ for one in rest.estimators_]))
@@ -123,7 +126,9 @@ def _machine(
         duals[np.searchsorted(supports, one.support_), column] = one.dual_coef_[0]
     intercepts = np.full(len(classes), -1.0, np.float32)
     intercepts[rest.classes_] = [one.intercept_[0] for one in rest.estimators_]
-    return KernelClassifier(tuple(classes), 1.0, 0.0, gamma, flat[supports], duals, intercepts)
+    return KernelClassifier(
+        tuple(classes), 1.0, 0.0, power, gamma, flat[supports], duals, intercepts
+    )
 
 
 def calibrated(
@@ -133,7 +138,7 @@ def calibrated(
 
     The threshold is the confidence that `known_share` of the rightly classified reach.
     """
-    scores = classifier.scores(unit_rows(validation))
+    scores = classifier.scores(prepared(validation, classifier.power))
     warm = replace(classifier, temperature=fit_temperature(scores, labels))
     chances = warm.probabilities(validation)
     right = chances.argmax(axis=1) == labels

@@ -183,6 +183,7 @@ def tune(
         tuple(classes),
         1.0,
         0.0,
+        1.0,
         [settings.scale * network.head.weight.detach().numpy().T.copy()],
         [network.head.bias.detach().numpy().copy()],
     )

@@ -101,7 +101,7 @@ def test_a_trunk_of_another_version_is_refused(tmp_path):
 
 def test_a_classifier_is_loaded_for_its_trunk_alone(tmp_path):
     head = LayeredClassifier(
-        ("hat", "shoe"), 2.0, 0.4, [np.ones((3, 2), np.float32)], [np.ones(2, np.float32)]
+        ("hat", "shoe"), 2.0, 0.4, 1.0, [np.ones((3, 2), np.float32)], [np.ones(2, np.float32)]
     )
     told = {"classes": ["hat", "shoe"], "temperature": 2.0, "threshold": 0.4}
     bundle.write(tmp_path, "c", About("classifier", "t", "t@1", told), head.arrays())

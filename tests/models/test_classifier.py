@@ -82,6 +82,6 @@ def test_other_arrays_are_refused():
 def test_layers_by_hand():
     weights = [np.array([[1.0, -1.0], [0, 0]], np.float32), np.eye(2, dtype=np.float32)]
     biases = [np.zeros(2, np.float32), np.array([0, 0.5], np.float32)]
-    classifier = LayeredClassifier(("a", "b"), 1.0, 0.0, weights, biases)
+    classifier = LayeredClassifier(("a", "b"), 1.0, 0.0, 1.0, weights, biases)
     rows = np.array([[1, 0], [-1, 0]], np.float32)
     assert classifier.scores(rows).tolist() == [[1, 0.5], [0, 1.5]]
