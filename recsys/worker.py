@@ -16,6 +16,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from recsys import acls
 from recsys.catalogue import Catalogue
 from recsys.factors import Factors, Refit
 from recsys.item_lanes import ItemLanes
@@ -28,7 +29,7 @@ from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
-from streams import admin, codec, interpreter, topics
+from streams import admin, codec, interpreter, permissions, topics
 from streams.lane import LaneConfig
 from streams.tail import Tail
 from streams.worker import GroupConfig, RoleWorker
@@ -130,10 +131,18 @@ class Worker:
         wanted = admin.wanted_topics(
             settings.prefix, settings.partitions, settings.item_partitions, settings.replication
         )
+        names = [each.name for each in wanted]
+        rules = acls.permissions(settings.prefix, settings.application, self.roles)
         try:
-            found = await admin.find_topics(self.connection, [each.name for each in wanted])
+            lacking = await permissions.missing(self.connection, rules, names)
+            found = await admin.find_topics(self.connection, names)
         except admin.AdminError as error:
             raise WorkerFailedError(str(error)) from error
+        if lacking:
+            raise WorkerFailedError(
+                f"the broker does not allow {' or '.join(rule.sentence for rule in lacking)}: "
+                "recsys topics acls lists what a worker needs"
+            )
         for difference in admin.differences(wanted, found):
             if difference.severity == "error":
                 raise WorkerFailedError(difference.sentence)

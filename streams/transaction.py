@@ -6,10 +6,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
     ProducerFenced,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 from aiokafka.structs import OffsetAndMetadata
 
@@ -20,11 +24,20 @@ from streams.connection import Connection
 RETRY_BACKOFF_MS = 5  # Kafka 4 asks older clients to retry while markers are written (decisions.md)
 BATCH_BYTES_MAX = 1 << 20
 REQUEST_BYTES_MAX = 16 << 20
+REFUSALS = (
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class LaneFencedError(Exception):
     """Another owner has taken the transactional id: nothing of ours will be written any more."""
+
+
+class LaneRefusedError(Exception):
+    """The broker does not allow what the lane must do: trying again would not help."""
 
 
 class TransactionUncertainError(Exception):
@@ -74,16 +87,32 @@ class LaneProducer:
         """Write everything and the group's offsets in one transaction.
 
         Returns, for each partition written to, the offset after our last record in it.
-        Raises LaneFencedError, or TransactionUncertainError when the outcome is not known.
+        Raises LaneFencedError, LaneRefusedError, or TransactionUncertainError when the outcome is
+        not known.
         """
         try:
-            return await self._commit(writes, offsets, group_id)
+            try:
+                return await self._commit(writes, offsets, group_id)
+            except IllegalOperation as error:
+                raise self._failed_already(error) from error
         except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping) as error:
             raise LaneFencedError(
                 f"{self.transactional_id} was taken over by another worker"
             ) from error
+        except REFUSALS as error:
+            raise LaneRefusedError(
+                f"the broker does not allow a write of {self.transactional_id} "
+                f"({', '.join(sorted({target.topic for target in writes}))}): {error}"
+            ) from error
         except (TimeoutError, KafkaError, OSError) as error:
             raise TransactionUncertainError(f"{type(error).__name__}: {error}") from error
+
+    def _failed_already(self, error: Exception) -> BaseException:
+        """Why aiokafka takes no more: it notes an error of the transaction before we await it."""
+        waiter = self._producer._txn_manager._transaction_waiter
+        if waiter is None or not waiter.done() or waiter.cancelled():
+            return error
+        return waiter.exception() or error
 
     async def _commit(
         self,

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 from cryptography.hazmat.primitives import serialization
 
 from streams import kafka_runtime
 from streams.local_kafka import LocalKafka
+from streams.permissions import LITERAL, OPERATIONS, PREFIXED, RESOURCES, Permission
 
 USERS = {"worker": "s3cret-of-worker", "admin": "s3cret-of-admin"}
+ALLOW = 3  # of Kafka's AclPermissionType
 LOGIN = "org.apache.kafka.common.security"
 PROPERTIES = {
     "ssl.keystore.type": "PEM",
@@ -94,3 +98,31 @@ def unsigned_token(subject: str) -> str:
     now = time.time()
     claims: dict[str, object] = {"sub": subject, "iat": now, "exp": now + 600}
     return f"{part({'alg': 'none'})}.{part(claims)}."
+
+
+async def grant(bootstrap: str, principal: str, rule: Permission) -> None:
+    """Allow one thing."""
+    request = CreateAclsRequest(*_pattern(rule), principal, "*", OPERATIONS[rule.operation], ALLOW)
+    await _ask(bootstrap, request)
+
+
+async def revoke(bootstrap: str, principal: str, rule: Permission) -> None:
+    """Allow it no more."""
+    request = DeleteAclsRequest(*_pattern(rule), principal, "*", OPERATIONS[rule.operation], ALLOW)
+    await _ask(bootstrap, request)
+
+
+def _pattern(rule: Permission) -> tuple[int, str, int]:
+    return RESOURCES[rule.resource], rule.name, PREFIXED if rule.prefixed else LITERAL
+
+
+async def _ask(bootstrap: str, request: CreateAclsRequest | DeleteAclsRequest) -> None:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        answer = await client._send_request(request)
+        rows = answer.to_object()
+        codes = [each["error_code"] for name in rows if "responses" in name for each in rows[name]]
+    finally:
+        await client.close()
+    assert codes == [0]

@@ -1,6 +1,6 @@
 """`recsys topics`: make them, list them, say where they differ from what is wanted."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,6 +76,43 @@ def check(as_json: JsonOption = False) -> None:
         if not told:
             say(f"All {len(wanted)} topics are as they should be.")
     _exit(told)
+
+
+@app.command()
+def acls(
+    role: Annotated[
+        list[str] | None, typer.Option(help="Only these roles; default: all of them.")
+    ] = None,
+    principal: Annotated[
+        str | None,
+        typer.Option(help="Print the arguments of kafka-acls.sh for it, e.g. User:recsys."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the least that a broker's authorizer must allow a worker, by its roles."""
+    from recsys.acls import READS, permissions
+
+    given = settings()
+    for name in role or ():
+        if name not in READS:
+            raise typer.BadParameter(f"{name} is no role; they are {', '.join(READS)}")
+    rules = permissions(given.prefix, given.application, role or given.worker.roles)
+    rows = [
+        {
+            "resource": rule.resource,
+            "name": rule.name,
+            "pattern": "prefixed" if rule.prefixed else "literal",
+            "operation": rule.operation,
+        }
+        for rule in rules
+    ]
+    if as_json:
+        print_json(rows)
+    elif principal is not None:
+        for rule in rules:
+            typer.echo(rule.command(principal))
+    else:
+        print_table("What a worker needs", rows, ["operation", "resource", "name", "pattern"])
 
 
 def _wanted(given: Any) -> list["WantedTopic"]:

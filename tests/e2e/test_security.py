@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from streams import admin, producer, topics
+from recsys import acls
+from streams import admin, permissions, producer, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
 from streams.producer import BatchProducer, ProduceError
@@ -20,7 +21,7 @@ from streams.state_log import restore
 from streams.transaction import LaneProducer
 from tests.e2e.harness import PARTITIONS, Shop, until
 from tests.e2e.test_main_job import event
-from tests.guarded_kafka import USERS, GuardedKafka, open_guarded, unsigned_token
+from tests.guarded_kafka import USERS, GuardedKafka, grant, open_guarded, revoke, unsigned_token
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +150,74 @@ def test_the_commands_log_in_too_and_tell_no_secret(shop: Shop) -> None:
     assert "no Kafka answers" in wrong.stderr
     for told in (checked, shown, bare, wrong):
         assert USERS["admin"] not in told.stdout + told.stderr
+
+
+class TestAcls:
+    """The user `worker` has the rules of `recsys topics acls` and no others."""
+
+    ROLES = ("behaviour", "items")
+
+    @pytest.fixture
+    def rules(self, shop: Shop) -> Iterator[list[permissions.Permission]]:
+        rules = acls.permissions(shop.prefix, shop.prefix, self.ROLES)
+
+        async def each(change: Any) -> None:
+            for rule in rules:
+                await change(shop.bootstrap, "User:worker", rule)
+
+        asyncio.run(each(grant))
+        yield rules
+        asyncio.run(each(revoke))
+
+    def given(self, shop: Shop, tmp_path: Path) -> dict[str, str]:
+        password_file = tmp_path / "password-of-worker"
+        password_file.write_text(USERS["worker"])
+        return {
+            "SECURITY__USERNAME": "worker",
+            "SECURITY__PASSWORD_FILE": str(password_file),
+        }
+
+    async def test_they_suffice(self, shop: Shop, rules: Any, tmp_path: Path) -> None:
+        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        await worker.until_ready()
+        events = [event(f"u{at % 5}", f"i{at % 3}", at) for at in range(40)]
+        await shop.produce_events(events)
+        await shop.produce(topics.BEHAVIOUR, [Record(b"u1", b"broken")])
+        await shop.settled()
+        assert len(await shop.lists()) == len(events)
+        assert len(await shop.dead_letters()) == 1
+        assert (await worker.stop())[0] == 0, worker.log[-4000:]
+        assert "uthorization" not in worker.log
+
+    async def test_each_of_them_is_needed_and_named(
+        self, shop: Shop, rules: list[permissions.Permission], guarded: GuardedKafka, tmp_path: Path
+    ) -> None:
+        connection = Connection(
+            guarded.address("SECURE"),
+            Security("SCRAM-SHA-512", "worker", USERS["worker"], ca_file=str(guarded.ca_file)),
+        )
+        names = [each.name for each in admin.wanted_topics(shop.prefix, PARTITIONS, 1, 1)]
+        assert await permissions.missing(connection, rules, names) == []
+        for rule in rules:
+            await revoke(shop.bootstrap, "User:worker", rule)
+            assert await permissions.missing(connection, rules, names) == [rule]
+            await grant(shop.bootstrap, "User:worker", rule)
+
+        taken = next(r for r in rules if r.name == shop.topic(topics.RECOMMENDATIONS))
+        await revoke(shop.bootstrap, "User:worker", taken)
+        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        assert await worker.exit_code() == 1
+        assert f"does not allow WRITE on topic {taken.name}" in worker.log
+        assert "Traceback" not in worker.log
+
+    async def test_one_that_is_taken_away_at_work_ends_the_worker(
+        self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path
+    ) -> None:
+        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        await worker.until_ready()
+        taken = next(r for r in rules if r.name == shop.topic(topics.RECOMMENDATIONS))
+        await revoke(shop.bootstrap, "User:worker", taken)
+        await shop.produce_events([event("u1", "i1")])
+        assert await worker.exit_code() == 1
+        assert taken.name in worker.log
+        assert "does not allow" in worker.log

@@ -1,0 +1,60 @@
+"""The least that a broker's authorizer must allow each role of a worker."""
+
+from collections.abc import Iterable, Iterator
+
+from streams import topics
+from streams.permissions import Operation, Permission
+from streams.topics import Topic, dead_letters_of
+
+FOLLOWED = (  # what every worker reads whole
+    topics.CATALOGUE, topics.ITEM_STATE, topics.ITEM_FACTORS, topics.ITEM_EMBEDDINGS,
+)  # fmt: skip
+USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS)
+
+READS: dict[str, tuple[Topic, ...]] = {
+    "behaviour": (*USER_INPUTS, topics.USER_STATE),
+    "items": (topics.ITEM_UPDATES, topics.USER_STATE),  # the refit reads what is known of users
+    "images": (topics.IMAGE_UPLOADS, topics.PRODUCT_IMAGES),
+}
+WRITES: dict[str, tuple[Topic, ...]] = {
+    # To its own inputs too: what lies in the wrong partition is passed on to its own.
+    "behaviour": (
+        *USER_INPUTS, *map(dead_letters_of, USER_INPUTS),
+        topics.USER_STATE, topics.RECOMMENDATIONS, topics.ITEM_UPDATES,
+    ),
+    "items": (topics.ITEM_STATE, topics.ITEM_FACTORS, dead_letters_of(topics.CATALOGUE)),
+    "images": (
+        topics.IMAGE_EMBEDDINGS, topics.ITEM_EMBEDDINGS,
+        dead_letters_of(topics.IMAGE_UPLOADS), dead_letters_of(topics.PRODUCT_IMAGES),
+    ),
+}  # fmt: skip
+GROUPS = {"behaviour": ("behaviour",), "items": ("items",), "images": ("uploads", "pictures")}
+
+
+def permissions(prefix: str, application: str, roles: Iterable[str]) -> list[Permission]:
+    """What a worker of these roles needs, each rule once."""
+    rules: dict[Permission, None] = {}
+    for rule in _describe(prefix):
+        rules[rule] = None
+    for role in roles:
+        for rule in _of_role(prefix, application, role):
+            rules[rule] = None
+    return list(rules)
+
+
+def _describe(prefix: str) -> Iterator[Permission]:
+    operations: tuple[Operation, ...] = ("DESCRIBE", "DESCRIBE_CONFIGS")
+    for operation in operations:
+        yield Permission("topic", f"{prefix}.", operation, prefixed=True)
+
+
+def _of_role(prefix: str, application: str, role: str) -> Iterator[Permission]:
+    for topic in (*READS[role], *FOLLOWED):
+        yield Permission("topic", topic.name(prefix), "READ")
+    for topic in WRITES[role]:
+        yield Permission("topic", topic.name(prefix), "WRITE")
+    for group in GROUPS[role]:
+        yield Permission("group", f"{application}-{group}", "READ")
+        yield Permission("transactional-id", f"{application}-{group}-", "WRITE", prefixed=True)
+    if role == "items":
+        yield Permission("transactional-id", f"{application}-refit", "WRITE")
