@@ -13,6 +13,8 @@ from recsys import __version__
 from recsys.commands import (
     broker,
     config,
+    forget,
+    evaluate,
     produce,
     recommendations,
     replay,
@@ -62,7 +64,9 @@ app.command("demo")(worker.demo)
 app.command("produce")(produce.produce)
 app.command("replay")(replay.replay)
 app.command("recommendations")(recommendations.recommendations)
+app.command("evaluate")(evaluate.evaluate)
 app.command("state")(state.state)
+app.command("forget")(forget.forget)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 app.add_typer(topics.app, name="topics")

@@ -1,0 +1,159 @@
+"""Baselines that count: popularity, the user's own items, sequence rules, item kNN."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.baselines.base import Histories, check_matrix
+from models.kernels import kernel
+
+_HALVINGS_MAX = 60.0
+
+
+class DecayedPopularity:
+    """Counts that halve every `half_life_events` events."""
+
+    def __init__(self, n_items: int, half_life_events: float) -> None:
+        self._weights = np.zeros(n_items, np.float64)
+        self._half_life, self._clock = half_life_events, 0.0
+
+    def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
+        """The same for every user."""
+        return self._weights[:known].astype(np.float32)
+
+    def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
+        """Newer events count more, which is the same as older ones counting less."""
+        for item in items.tolist():
+            self._clock += 1.0
+            if self._clock / self._half_life > _HALVINGS_MAX:
+                self._weights *= 2.0 ** (-self._clock / self._half_life)
+                self._clock = 0.0
+            self._weights[item] += 2.0 ** (self._clock / self._half_life)
+
+
+class OwnItems:
+    """The user's own items: the more often and the more lately the better, then popularity."""
+
+    def __init__(self, n_users: int, n_items: int, half_life_days: float, power: float) -> None:
+        self._popularity = DecayedPopularity(n_items, 2_000.0)
+        self._counts: list[dict[int, float]] = [{} for _ in range(n_users)]
+        self._times: list[dict[int, float]] = [{} for _ in range(n_users)]
+        self._half_life_s, self._power = half_life_days * 86_400.0, power
+
+    def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
+        """Count to the power, halved by age; others below, by popularity."""
+        scores = self._popularity.scores(user, known, now_s)
+        scores *= np.float32(1e-6) / max(float(scores.max(initial=0.0)), 1e-12)
+        counts, times = self._counts[user], self._times[user]
+        if counts:
+            own = np.fromiter(counts, np.int64, len(counts))
+            ages = now_s - np.fromiter(times.values(), np.float64, len(own))
+            often = np.fromiter(counts.values(), np.float64, len(own))
+            scores[own] += often**self._power * 2.0 ** (-ages / self._half_life_s) + 1e-5
+        return scores
+
+    def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
+        """Count the step."""
+        self._popularity.learn(user, items, now_s)
+        counts, times = self._counts[user], self._times[user]
+        for item in items.tolist():
+            counts[item] = counts.get(item, 0.0) + 1.0
+            times[item] = now_s
+
+
+class ItemKnn:
+    """Decayed co-occurrence of items that one user touched one after the other.
+
+    A score sums over the user's newest items w_ij / (n_i^a n_j^b); a = b = 1/2 is the cosine
+    (Sarwar et al. 2001), a = 1 and b = 0 the share of what went along. Pairs halve every
+    `half_life_events`; with `both_ways` 0 only what came later counts: sequence rules (Ludewig and
+    Jannach 2018).
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, *, half_life_events: float = 50_000.0,
+        learn_items: float = 24, learn_decay: float = 0.93, read_items: float = 16,
+        read_decay: float = 0.8, own_power: float = 0.5, other_power: float = 0.5,
+        both_ways: float = 1,
+    ) -> None:  # fmt: skip
+        check_matrix(n_items)
+        self._pairs = np.zeros((n_items, n_items), np.float32)
+        self._counts = np.zeros(n_items, np.float32)
+        self._written = np.zeros(n_items, np.int64)
+        self._histories = Histories(n_users)
+        self._clock = 0
+        self._half_life = half_life_events
+        self._learn_items, self._learn_decay = int(learn_items), learn_decay
+        self._read_items, self._read_decay = int(read_items), read_decay
+        self._powers = own_power, other_power
+        self._both_ways = bool(both_ways)
+
+    def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
+        """One pass over the rows of the user's newest items."""
+        out = np.zeros(known, np.float32)
+        newest = np.array(self._histories.newest(user, self._read_items), np.int32)
+        if len(newest):
+            own, other = self._powers
+            _read(
+                self._pairs, self._counts, self._written, newest, self._read_decay, self._clock,
+                self._half_life, own, other, out,
+            )  # fmt: skip
+        return out
+
+    def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
+        """Pair each item with those before it, the step's earlier ones included."""
+        for item in items.tolist():
+            newest = np.array(self._histories.newest(user, self._learn_items), np.int32)
+            _pair(
+                self._pairs, self._counts, self._written, item, newest, self._learn_decay,
+                self._clock, self._half_life, self._both_ways,
+            )  # fmt: skip
+            self._clock += 1
+            self._histories.add(user, [item], now_s)
+
+
+@kernel
+def _fade(pairs: Any, counts: Any, written: Any, item: int, clock: int, half_life: float) -> None:
+    if written[item] < clock:
+        factor = np.float32(2.0 ** (-(clock - written[item]) / half_life))
+        for j in range(pairs.shape[1]):
+            pairs[item, j] *= factor
+        counts[item] *= factor
+        written[item] = clock
+
+
+@kernel
+def _pair(
+    pairs: Any, counts: Any, written: Any, item: int, newest: Any, decay: float, clock: int,
+    half_life: float, both_ways: bool,
+) -> None:  # fmt: skip
+    _fade(pairs, counts, written, item, clock, half_life)
+    counts[item] += np.float32(1.0)
+    for at in range(len(newest)):
+        other = newest[at]
+        if other == item:
+            continue
+        _fade(pairs, counts, written, other, clock, half_life)
+        weight = np.float32(decay**at)
+        pairs[other, item] += weight
+        if both_ways:
+            pairs[item, other] += weight
+
+
+@kernel
+def _read(
+    pairs: Any, counts: Any, written: Any, newest: Any, decay: float, clock: int,
+    half_life: float, own_power: float, other_power: float, out: Any,
+) -> None:  # fmt: skip
+    for at in range(len(newest)):
+        item = newest[at]
+        now = 2.0 ** (-(clock - written[item]) / half_life)
+        weight = np.float32(decay**at * now / (counts[item] * now + 0.5) ** own_power)
+        for j in range(len(out)):
+            out[j] += weight * pairs[item, j]
+    if other_power > 0.0:
+        for j in range(len(out)):
+            if out[j] > 0.0:
+                now = 2.0 ** (-(clock - written[j]) / half_life)
+                out[j] /= np.float32((counts[j] * now + 0.5) ** other_power)

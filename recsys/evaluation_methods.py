@@ -1,0 +1,149 @@
+"""The methods that one can name in an evaluation, and how each is tuned on the log's prefix."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.baselines.base import Baseline, TooManyItemsError
+from models.baselines.counted import DecayedPopularity, ItemKnn, OwnItems
+from models.baselines.factors import Bpr, Isgd
+from models.baselines.refits import AlsRefit, EaseRefit
+from models.baselines.sessions import VectorSessionKnn
+from models.metrics import gains
+from recsys.evaluate import BaselineMethod, Outcome, Progress, ServedMethod, prefix, run
+from recsys.evaluation_log import EvaluationLog, answers_of
+from recsys.pipeline import PipelineConfig
+
+SERVED = "recsys"
+REFITS = 8  # scheduled refits over a log
+TUNING_WARM_UP = 0.5  # share of the prefix that tuning does not score
+
+Given = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BaselineSpec:
+    """How to make a baseline from its settings, and the settings that tuning tries."""
+
+    make: Callable[[EvaluationLog, Given], Baseline]
+    grid: Sequence[Given] = ({},)
+    repeats_only: bool = False
+
+
+def _knn(log: EvaluationLog, given: Given) -> Baseline:
+    return ItemKnn(len(log.user_ids), len(log.item_ids), **given)
+
+
+def _users_items(kind: Callable[..., Baseline]) -> Callable[[EvaluationLog, Given], Baseline]:
+    return lambda log, given: kind(len(log.user_ids), len(log.item_ids), **given)
+
+
+def _refitted(kind: Callable[..., Baseline]) -> Callable[[EvaluationLog, Given], Baseline]:
+    return lambda log, given: kind(
+        len(log.user_ids), len(log.item_ids), refit_events=max(len(log) // REFITS, 1), **given
+    )
+
+
+READ = ({"read_items": 16, "read_decay": 0.8}, {"read_items": 64, "read_decay": 0.97})
+POWERS = ({"own_power": 0.5, "other_power": 0.5}, {"own_power": 1.0, "other_power": 0.0})
+FOR_EVER = 1e12
+
+BASELINES: Mapping[str, BaselineSpec] = {
+    "popularity": BaselineSpec(
+        lambda log, given: DecayedPopularity(len(log.item_ids), **given),
+        [{"half_life_events": half} for half in (500.0, 2_000.0, 10_000.0, 50_000.0)],
+    ),
+    "own-items": BaselineSpec(
+        _users_items(OwnItems),
+        [{"half_life_days": days, "power": power}
+         for days in (7.0, 30.0, 180.0) for power in (0.5, 1.0)],
+        repeats_only=True,
+    ),
+    "sequence": BaselineSpec(
+        _knn,
+        [{"both_ways": 0, "learn_items": 8, "learn_decay": 0.7, "read_items": read,
+          "read_decay": 0.6, "own_power": 1.0, "other_power": other, "half_life_events": half}
+         for read in (1, 3) for other in (0.0, 0.5) for half in (20_000.0, FOR_EVER)],
+    ),
+    "item-knn": BaselineSpec(
+        _knn, [{**read, **power, "half_life_events": FOR_EVER} for read in READ for power in POWERS]
+    ),
+    "item-knn-decayed": BaselineSpec(
+        _knn,
+        [{**read, **power, "half_life_events": half}
+         for read in READ for power in POWERS for half in (10_000.0, 50_000.0)],
+    ),
+    "session-knn": BaselineSpec(
+        _users_items(VectorSessionKnn),
+        [{"neighbours": n, "read_items": read, "read_decay": decay}
+         for n in (32, 128) for read, decay in ((8, 0.8), (32, 0.95))],
+    ),
+    "isgd": BaselineSpec(
+        _users_items(Isgd),
+        [{"learning_rate": rate, "regularisation": shrink}
+         for rate in (0.02, 0.05) for shrink in (0.01, 0.1)],
+    ),
+    "bpr": BaselineSpec(
+        _users_items(Bpr),
+        [{"learning_rate": rate, "regularisation": shrink}
+         for rate in (0.05, 0.15) for shrink in (0.002, 0.02)],
+    ),
+    "als-refit": BaselineSpec(
+        _refitted(AlsRefit),
+        [{"factors": factors, "alpha": alpha} for factors in (32, 64) for alpha in (1.0, 10.0)],
+    ),
+    "ease-refit": BaselineSpec(
+        _refitted(EaseRefit), [{"regularisation": shrink} for shrink in (20.0, 100.0, 500.0)]
+    ),
+}  # fmt: skip
+
+
+def method_names(repeats: bool) -> list[str]:
+    """Every method that fits the protocol, the served pipeline first."""
+    return [SERVED] + [name for name, spec in BASELINES.items() if repeats or not spec.repeats_only]
+
+
+def tune(spec: BaselineSpec, log: EvaluationLog, repeats: bool, k: int, share: float) -> Given:
+    """The settings with the highest NDCG@k on the second half of the log's first `share`."""
+    if len(spec.grid) == 1:
+        return spec.grid[0]
+    part = prefix(log, share)
+    answers = answers_of(part, repeats, TUNING_WARM_UP)
+    if not len(answers):
+        return spec.grid[0]
+    scores = []
+    for given in spec.grid:
+        method = BaselineMethod(spec.make(part, given), part, repeats)
+        outcome = run(method, part, answers, repeats=repeats, k=k)
+        scores.append(float(gains(outcome.ranks, k).mean()))
+    return spec.grid[int(np.argmax(scores))]
+
+
+def evaluate(
+    name: str, log: EvaluationLog, *, repeats: bool, warm_up: float, config: PipelineConfig,
+    k: int = 10, lag_ms: int = 0, progress: Progress | None = None,
+) -> Outcome:  # fmt: skip
+    """One method over the log, tuned on its warm-up where there is something to tune.
+
+    Raises:
+        TooManyItemsError: the log is too large for this baseline's matrix.
+    """
+    answers = answers_of(log, repeats, warm_up)
+    spec = BASELINES.get(name)
+    if spec is None:
+        served = ServedMethod(log, config)
+        outcome = run(served, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
+        return Outcome(
+            outcome.ranks, outcome.lists, outcome.recommend_us, served.learn_us(),
+            served.memory_bytes, "",
+        )  # fmt: skip
+    given = tune(spec, log, repeats, k, warm_up)
+    method = BaselineMethod(spec.make(log, given), log, repeats)
+    outcome = run(method, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
+    told = ", ".join(f"{key} {value:g}" for key, value in given.items())
+    return Outcome(outcome.ranks, outcome.lists, outcome.recommend_us, outcome.learn_us, 0, told)
+
+
+__all__ = ["BASELINES", "SERVED", "TooManyItemsError", "evaluate", "method_names", "tune"]
