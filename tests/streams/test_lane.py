@@ -96,10 +96,30 @@ async def test_after_uncertainty_what_another_owner_did_is_known(
         assert together(application) == {**expected(2 * COUNT), b"from the other": (7, 1)}
 
 
-async def test_a_lane_that_was_taken_over_writes_nothing_more(toy: Toy) -> None:
-    async with toy.worker() as (worker, _):
+async def test_a_stranger_who_takes_the_lane_writes_nothing_more(toy: Toy) -> None:
+    """The group decides whose a lane is: its owner takes it back, and each event counts once."""
+    async with toy.worker() as (worker, application):
         thieves = []
         for lane in worker.lanes:
+            thieves.append(LaneProducer(Connection(toy.bootstrap), f"{toy.name}-{lane}"))
+            await thieves[-1].start()
+        await toy.produce(COUNT)
+        await until(lambda: sum(lane.records for lane in worker.lanes.values()) >= COUNT)
+        assert not worker.failure.done()
+        assert together(application) == expected(COUNT)
+        for lane, thief in enumerate(thieves):
+            with pytest.raises(LaneFencedError):
+                await thief.commit({Position(toy.answers, lane): [Record(b"k", b"v")]}, {}, "g")
+            await thief.stop()
+    assert len(await read(toy, toy.answers)) == COUNT
+
+
+async def test_a_lane_that_the_group_gave_away_writes_nothing_more(toy: Toy) -> None:
+    """Out of the group, being fenced is final: no record of ours after the other owner's start."""
+    async with toy.worker() as (worker, _):
+        thieves = []
+        for lane, mine in worker.lanes.items():
+            mine._still_ours = nobody_says_so
             thieves.append(LaneProducer(Connection(toy.bootstrap), f"{toy.name}-{lane}"))
             await thieves[-1].start()
         await toy.produce(COUNT)
@@ -109,6 +129,11 @@ async def test_a_lane_that_was_taken_over_writes_nothing_more(toy: Toy) -> None:
             await thief.stop()
     assert await read(toy, toy.answers) == []
     assert await read(toy, toy.state) == []
+
+
+async def nobody_says_so() -> bool:
+    """What the group says to a member that it has removed."""
+    return False
 
 
 class Kept:
