@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import ItemEvents, Query, Scores, empty_answer
+from models.cells import Cells
 from models.columns import NONE, Column, Slots, Table
 from models.kernels import kernel
-from models.top import top_products
 
-ANSWERS = 3  # times the limit: candidates of other sources want a score, too
+ANSWERS = 2  # times the limit: candidates of other sources want a score, too
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class VectorModel:
 
     def __init__(self, config: FactorsConfig | None = None) -> None:
         self.config = config or FactorsConfig()
+        self._cells = Cells(np.zeros((0, self.config.factors), np.float32))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -174,6 +175,13 @@ class VectorModel:
 
     def prepare(self, table: Table) -> None:
         """Derive what questions need from the vectors: after a swap or a restore."""
+        self._cells = Cells(table["vector"][: table.size])
+
+    def nearest(self, user: NDArray[np.float32], query: Query) -> tuple[Slots, Scores]:
+        """Usable items with high inner products, enough that other sources' have a score, too."""
+        if not user.any():
+            return empty_answer()
+        return self._cells.search(user, query.usable, ANSWERS * query.limit)
 
 
 class MatrixFactorisation(VectorModel):
@@ -186,17 +194,14 @@ class MatrixFactorisation(VectorModel):
         self._gram = np.zeros((self.config.factors, self.config.factors))
 
     def prepare(self, table: Table) -> None:
-        """Y'Y, once a refit."""
+        """Cells, and Y'Y, once a refit."""
+        super().prepare(table)
         vectors = table["vector"][: table.size].astype(np.float64)
         self._gram = vectors.T @ vectors
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Items with the highest inner products."""
-        user = self.user_vector(table, query)
-        if not user.any():
-            return empty_answer()
-        vectors = table["vector"][: table.size]
-        return top_products(vectors, user, query.usable, ANSWERS * query.limit)
+        return self.nearest(self.user_vector(table, query), query)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """The user's factors, shape (f,); zero where nothing is known."""

@@ -1,12 +1,14 @@
 """The user-profile vector: the decayed sum of the unit vectors of what the user did."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Query, Scores, empty_answer
+from models.base import Query, Scores
 from models.columns import NONE, Slots, Table
-from models.mf import ANSWERS, VectorModel
-from models.top import top_products
+from models.kernels import kernel
+from models.mf import VectorModel
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -24,9 +26,40 @@ def profile_vector(
     >>> profile_vector(vectors, np.array([0, 1, -1]), np.array([3.0, 4.0, 9.0])).tolist()
     [0.6000000238418579, 0.800000011920929]
     """
-    known = (items >= 0) & (items < len(vectors))
-    summed = weights[known].astype(np.float32) @ unit(vectors[items[known]])
-    return unit(summed)
+    out = np.empty(vectors.shape[1], np.float32)
+    _profile_vector(vectors, items, weights, out)
+    return out
+
+
+@kernel
+def _profile_vector(vectors: Any, items: Any, weights: Any, out: Any) -> None:
+    total = np.zeros(len(out))
+    for m in range(len(items)):
+        if 0 <= items[m] < len(vectors) and weights[m] > 0:
+            vector = vectors[items[m]]
+            norm = 1e-24
+            for i in range(len(out)):
+                norm += float(vector[i]) * vector[i]
+            for i in range(len(out)):
+                total[i] += weights[m] * vector[i] / np.sqrt(norm)
+    length = np.sqrt(np.sum(total * total))
+    for i in range(len(out)):
+        out[i] = total[i] / max(length, 1e-12)
+
+
+@kernel
+def _carriers(vectors: Any, past: Any, weights: Any, items: Any, out: Any) -> None:
+    """Vectors have length 1 here, so an inner product is a cosine."""
+    for t in range(len(items)):
+        most = 0.0
+        for m in range(len(past)):
+            if 0 <= past[m] < len(vectors):
+                share = 0.0
+                for i in range(vectors.shape[1]):
+                    share += vectors[items[t], i] * vectors[past[m], i]
+                if share * weights[m] > most:
+                    most = share * weights[m]
+                    out[t] = past[m]
 
 
 class Profile(VectorModel):
@@ -36,11 +69,7 @@ class Profile(VectorModel):
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Items nearest to the profile."""
-        user = self.user_vector(table, query)
-        if not user.any():
-            return empty_answer()
-        vectors = table["vector"][: table.size]
-        return top_products(vectors, user, query.usable, ANSWERS * query.limit)
+        return self.nearest(self.user_vector(table, query), query)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """The user's profile, shape (f,); what their photos say of their taste is part of it."""
@@ -53,11 +82,7 @@ class Profile(VectorModel):
 
     def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
         """The past item whose weighted cosine to each is largest."""
-        known = (query.items >= 0) & (query.items < table.size)
-        past = query.items[known]
-        if not len(past):
-            return np.full(len(items), NONE, np.int32)
-        shares = (table["vector"][items] @ table["vector"][past].T) * query.weights[known]
-        best = shares.argmax(axis=1)
-        carried = shares[np.arange(len(items)), best] > 0
-        return np.where(carried, past[best], NONE).astype(np.int32)
+        out = np.full(len(items), NONE, np.int32)
+        vectors = table["vector"][: table.size]
+        _carriers(vectors, query.items, query.weights, items, out)
+        return out

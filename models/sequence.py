@@ -1,9 +1,5 @@
 """Sequence rules: what tends to follow the last three items (Ludewig and Jannach 2018, SR)."""
 
-from dataclasses import replace
-
-import numpy as np
-
 from models.base import Query, Scores
 from models.columns import Slots, Table
 from models.item_knn import PairConfig, PairModel
@@ -29,8 +25,8 @@ class Sequence(PairModel):
         return super().carriers(table, self._newest(query), items)
 
     def _newest(self, query: Query) -> Query:
-        count = self.config.positions
-        weights = (self.config.position_decay ** np.arange(len(query.items[:count]))).astype(
-            np.float32
-        )
-        return replace(query, items=query.items[:count], weights=weights)
+        items = query.items[: self.config.positions]
+        return Query(
+            items, self._position_weights[: len(items)], query.ages_s[: len(items)], query.clock,
+            query.usable, query.limit,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ A package adds one by the entry-point group `recsys.candidates`; settings choose
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,7 +63,8 @@ class Source(Protocol):
     """One source of candidates.
 
     It may also have `carriers(context, items) -> item slots`, the past item that carried each
-    score (-1: none), and `reason`, a phrase with `{item}` where that item's title goes.
+    score (-1: none), `reason`, a phrase with `{item}` where that item's title goes, and `share`,
+    which part of the places of a source it may fill in the union (1 where it has none).
     """
 
     @property
@@ -112,6 +114,7 @@ class Popular:
     half_life: int
     name: str = "popularity"
     reason: str = "popular with everyone"
+    share: float = 0.5
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The top of all items, at most a few hundred events old."""
@@ -129,8 +132,8 @@ class Own:
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The user's own items with positive weight."""
         past = context.history
-        if not len(past.items):
-            return empty_answer()
+        if not context.query.usable[past.items].any():
+            return empty_answer()  # nothing there, or lists do not repeat
         age_days = np.maximum(context.now_s - past.last_s, 0.0) / 86_400.0
         scores = np.log1p(past.counts) / (1.0 + np.log1p(age_days))
         liked = past.weights > 0
@@ -171,6 +174,7 @@ class Newest:
 
     name: str = "newest"
     reason: str = "new in the catalogue"
+    share: float = 0.3
     events_max: int = 5
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
@@ -189,6 +193,8 @@ class Category:
     half_life: int = 2
     name: str = "category"
     reason: str = "same category as {item}"
+    share: float = 0.5
+    categories: int = 4
     per_category: int = 50
     _tops: dict[int, tuple[float, int, Slots, Scores]] = field(default_factory=dict)
 
@@ -197,7 +203,7 @@ class Category:
         weights = self._weights(context)
         if not weights:
             return empty_answer()
-        parts = [(*self._top(context, code), weight) for code, weight in weights.items()]
+        parts = [(*self._top(context, code), weight) for weight, code in weights]
         slots = np.concatenate([part[0] for part in parts])
         scores = np.concatenate([part[1] * np.float32(part[2]) for part in parts])
         return slots, scores
@@ -213,14 +219,12 @@ class Category:
                 out[at] = same[0]
         return out
 
-    def _weights(self, context: Context) -> dict[int, float]:
-        codes = context.catalogue.category[context.query.items].tolist()
-        weights: dict[int, float] = {}
-        for code, weight in zip(codes, context.query.weights.tolist(), strict=True):
-            if code != NONE:
-                weights[code] = weights.get(code, 0.0) + weight
-        total = sum(weights.values())
-        return {code: weight / total for code, weight in weights.items()}
+    def _weights(self, context: Context) -> list[tuple[float, int]]:
+        """The heaviest categories with their shares."""
+        weights, codes = np.empty(self.categories), np.empty(self.categories, np.int32)
+        query = context.query
+        count = _heaviest(context.catalogue.category, query.items, query.weights, weights, codes)
+        return list(zip(weights[:count].tolist(), codes[:count].tolist(), strict=True))
 
     def _top(self, context: Context, code: int) -> tuple[Slots, Scores]:
         clock, changes = context.query.clock, context.catalogue.changes
@@ -301,7 +305,8 @@ def choose_sources(
 class Union:
     """Joins what the sources say. Holds scratch room, one instance a pipeline."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._shares = np.array([getattr(source, "share", 1.0) for source in sources])
         self._places = np.zeros(0, np.int32)
 
     def join(
@@ -310,35 +315,40 @@ class Union:
         usable: NDArray[np.bool_],
         limit: int,
     ) -> Candidates:
-        """The best `limit` usable items of each source; `usable` is a mask over all slots."""
+        """The best `limit` usable items of each source, or its share of so many.
+
+        `usable` is a mask over all slots.
+        """
         if len(self._places) < len(usable):
             self._places = np.zeros(max(len(usable), 2 * len(self._places)), np.int32)
-        offsets = np.zeros(len(answers) + 1, np.int64)
-        np.cumsum([len(slots) for slots, _ in answers], out=offsets[1:])
         slots = np.concatenate([slots for slots, _ in answers])
         said = np.concatenate([scores for _, scores in answers])
-        room = min(int(offsets[-1]), limit * len(answers))
+        offsets = np.array(list(accumulate((len(slots) for slots, _ in answers), initial=0)))
+        limits = np.ceil(self._shares * limit).astype(np.int64)
+        room = min(len(slots), int(limits.sum()))
         items = np.empty(room, np.int32)
         scores = np.zeros((room, len(answers)), np.float32)
         found = np.zeros(room, np.uint32)
-        count = _join(slots, said, offsets, usable, limit, self._places, items, scores, found)
+        count = _join(slots, said, offsets, usable, limits, self._places, items, scores, found)
         return Candidates(items[:count], scores[:count], found[:count])
 
 
 @kernel
 def _join(
-    slots: Any, said: Any, offsets: Any, usable: Any, limit: int, places: Any,
+    slots: Any, said: Any, offsets: Any, usable: Any, limits: Any, places: Any,
     items: Any, scores: Any, found: Any,
 ) -> int:  # fmt: skip
     count = 0
-    best_slots, best = np.empty(limit, np.int32), np.empty(limit, np.float32)
+    room = np.max(limits)
+    best_slots, heap = np.empty(room, np.int32), np.empty(room, np.float32)
     for s in range(len(offsets) - 1):
-        taken = 0
+        best = heap[: limits[s]]
+        taken, threshold = 0, np.float32(0.0)
         for at in range(offsets[s], offsets[s + 1]):
-            score = said[at]
-            good = score > 0.0 and score < np.inf and (taken < limit or score > best[0])
-            if good and usable[slots[at]]:
-                taken = push(slots[at], score, taken, best_slots, best)
+            if said[at] > threshold and usable[slots[at]] and said[at] < np.inf:
+                taken = push(slots[at], said[at], taken, best_slots, best)
+                if taken == len(best):
+                    threshold = best[0]
         for at in range(taken):
             slot = best_slots[at]
             if places[slot] == 0:
@@ -354,3 +364,25 @@ def _join(
     for row in range(count):
         places[items[row]] = 0
     return count
+
+
+@kernel
+def _heaviest(category: Any, items: Any, weights: Any, shares: Any, codes: Any) -> int:
+    """The categories with most weight among `items` and their shares of all; returns how many."""
+    sums, seen, total, count = np.zeros(len(items)), np.empty(len(items), np.int32), 0.0, 0
+    for m in range(len(items)):
+        code = category[items[m]]
+        if code == NONE:
+            continue
+        total += weights[m]
+        at = 0
+        while at < count and seen[at] != code:
+            at += 1
+        if at == count:
+            seen[at] = code
+            count += 1
+        sums[at] += weights[m]
+    order = np.argsort(-sums[:count])[: len(codes)]
+    for n in range(len(order)):
+        shares[n], codes[n] = sums[order[n]] / total, seen[order[n]]
+    return len(order)

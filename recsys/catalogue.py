@@ -48,6 +48,8 @@ class Catalogue:
         self.titles: dict[int, str] = {}
         self._members: list[dict[int, None]] = []  # slots by category code
         self._newest: dict[int, None] = {}
+        self._newest_slots: Slots = np.empty(0, np.int32)
+        self._newest_at = 0
         self.changes = 0
 
     def __len__(self) -> int:
@@ -99,7 +101,10 @@ class Catalogue:
 
     def newest(self) -> Slots:
         """Products by the time they were listed, newest first."""
-        return np.fromiter(reversed(self._newest), np.int32, len(self._newest))
+        if self._newest_at != self.changes:
+            newest = np.fromiter(reversed(self._newest), np.int32, len(self._newest))
+            self._newest_slots, self._newest_at = newest, self.changes
+        return self._newest_slots
 
     def members(self, category: int) -> Slots:
         """Slots of a category's products."""

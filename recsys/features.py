@@ -99,14 +99,8 @@ class User:
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From sums over the entries."""
         past = context.history
-        items = len(past.items)
-        if not items:
-            return
-        events = float(past.counts.sum())
-        ago_days = max(context.now_s - float(past.last_s[past.recent[:1]].max(initial=0)), 0.0)
-        out[:] = (
-            np.log1p(events), np.log1p(items), np.log1p(ago_days / DAY_S), 1.0 - items / events
-        )  # fmt: skip
+        if len(past.items):
+            _user(past.counts, past.last_s, past.recent, context.now_s, out)
 
 
 @dataclass(frozen=True)
@@ -132,6 +126,11 @@ class Features:
     def __init__(self, groups: Sequence[Group]) -> None:
         self.groups = tuple(groups)
         self.names = tuple(name for group in self.groups for name in group.names)
+        stops = np.cumsum([len(group.names) for group in self.groups]).tolist()
+        self._spans = [
+            (group, slice(stop - len(group.names), stop))
+            for group, stop in zip(self.groups, stops, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -139,11 +138,8 @@ class Features:
     def of(self, context: Context, candidates: Candidates) -> NDArray[np.float32]:
         """Features of a list's candidates, shape (candidates, len(self))."""
         out = np.zeros((len(candidates), len(self)), np.float32)
-        start = 0
-        for group in self.groups:
-            stop = start + len(group.names)
-            group.fill(context, candidates, out[:, start:stop])
-            start = stop
+        for group, span in self._spans:
+            group.fill(context, candidates, out[:, span])
         return out
 
 
@@ -219,6 +215,19 @@ def _own_history(
                 break
     for n in range(len(own)):
         places[own[n]] = 0
+
+
+@kernel
+def _user(counts: Any, last_s: Any, recent: Any, now_s: float, out: Any) -> None:
+    events = 0.0
+    for n in range(len(counts)):
+        events += counts[n]
+    since = _log_days(now_s - last_s[recent[0]]) if len(recent) else 0.0
+    for at in range(len(out)):
+        out[at, 0] = np.log(1.0 + events)
+        out[at, 1] = np.log(1.0 + len(counts))
+        out[at, 2] = since
+        out[at, 3] = 1.0 - len(counts) / events
 
 
 @kernel

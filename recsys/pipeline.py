@@ -40,7 +40,7 @@ EVENT_WEIGHTS = {
     "dislike": -1.0, "rating": 1.0, "impression": 0.0,
 }  # fmt: skip
 RATING_BEST = 5.0
-RECENT_LISTS = 64  # lists remembered for the step that follows
+NEWEST_LISTS = 512  # lists remembered for the step that follows them, some 25 KB each
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PipelineConfig:
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
     sources: tuple[str, ...] | None = None
-    candidates_per_source: int = 30
+    candidates_per_source: int = 20
     position_decay: float = 0.9
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
@@ -95,8 +95,8 @@ class Pipeline:
         names = [source.name for source in self.sources]
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
-        self._union = Union()
-        self._recent: dict[tuple[float, ...], Scored] = {}
+        self._union = Union(self.sources)
+        self._newest_lists: dict[tuple[int, int, int], Scored] = {}
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     @property
@@ -169,7 +169,7 @@ class Pipeline:
         context = self.context_for(users, user_slot, now_ms, k, request, photo)
         scored = self._scored(context)
         if request is None and photo is None:
-            self._remember(users, user_slot, now_ms, scored)
+            self._remember(users, user_slot, scored)
         chosen = choose(self.config.rerank, context, scored.candidates.items, scored.scores, k)
         ranked = Ranked.of(self.sources, context, scored, chosen, self.model_version)
         if len(ranked) < k:
@@ -178,27 +178,22 @@ class Pipeline:
         return ranked
 
     def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored:
-        """A user's candidates as they are before a step, for the ranker to learn from."""
-        known = self._recent.get(self._moment(users, user_slot, now_ms))
-        if known is not None:
-            return known
-        return self._scored(self.context_for(users, user_slot, now_ms, 1))
+        """A user's candidates before a step, for the ranker to learn from.
+
+        The newest list that was made since the user's last event, else a new one.
+        """
+        known = self._newest_lists.get(_moment(users, user_slot))
+        return known or self._scored(self.context_for(users, user_slot, now_ms, 1))
 
     def _scored(self, context: Context) -> Scored:
         answers = [source.candidates(context) for source in self.sources]
         candidates = self._union.join(answers, context.query.usable, context.limit)
         return self.rank.score(context, candidates)
 
-    def _remember(self, users: UserState, user_slot: int, now_ms: int, scored: Scored) -> None:
-        """Evaluation asks for a list and then learns the step: the list need not be made twice."""
-        if len(self._recent) >= RECENT_LISTS:
-            self._recent.clear()
-        self._recent[self._moment(users, user_slot, now_ms)] = scored
-
-    def _moment(self, users: UserState, user_slot: int, now_ms: int) -> tuple[float, ...]:
-        events = int(users.heads["events"][user_slot]) if user_slot != NONE else 0
-        return (id(users), user_slot, events, now_ms // 1000, self.items.clock.now,
-                self.rank.ranker.lists, self.catalogue.changes)  # fmt: skip
+    def _remember(self, users: UserState, user_slot: int, scored: Scored) -> None:
+        while len(self._newest_lists) >= NEWEST_LISTS:
+            del self._newest_lists[next(iter(self._newest_lists))]
+        self._newest_lists[_moment(users, user_slot)] = scored
 
     def context_for(
         self, users: UserState, user_slot: int, now_ms: int, k: int,
@@ -269,3 +264,9 @@ class Pipeline:
             items.dirty_records()
             users.rollback()
             items.commit()
+
+
+def _moment(users: UserState, user_slot: int) -> tuple[int, int, int]:
+    """A user as they are now."""
+    events = int(users.heads["events"][user_slot]) if user_slot != NONE else 0
+    return id(users), user_slot, events

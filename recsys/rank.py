@@ -22,7 +22,7 @@ class RankConfig:
         train_candidates: candidates of an example that are kept.
     """
 
-    train_share_min: float = 0.05
+    train_share_min: float = 0.01
     train_events_full: int = 20_000
     train_candidates: int = 64
     ranker: RankerConfig = field(default_factory=RankerConfig)

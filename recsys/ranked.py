@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import NONE, Slots
+from models.kernels import kernel
 from recsys.candidates import Context, Source
 from recsys.catalogue import Catalogue
 from recsys.rank import Scored
@@ -42,9 +44,8 @@ class Ranked:
         """
         candidates = scored.candidates
         items, found = candidates.items[chosen], candidates.found[chosen]
-        highest = candidates.scores.max(axis=0, initial=1e-12)
-        bits = (found[:, None] >> np.arange(len(sources), dtype=np.uint32)) & np.uint32(1)
-        lead = (candidates.scores[chosen] / highest * bits).argmax(axis=1)
+        lead = np.empty(len(items), np.int8)
+        _leads(candidates.scores, candidates.found, chosen, lead)
         carriers = np.full(len(items), NONE, np.int32)
         for s in set(lead.tolist()):
             carry = getattr(sources[s], "carriers", None)
@@ -53,7 +54,7 @@ class Ranked:
                 carriers[rows] = carry(context, items[rows])
         category = context.photo.category if context.photo else ""
         return cls(
-            items, scored.scores[chosen], found, lead.astype(np.int8), carriers, model_version,
+            items, scored.scores[chosen], found, lead, carriers, model_version,
             category,
         )  # fmt: skip
 
@@ -100,3 +101,18 @@ class Ranked:
                 )
             )
         return lines
+
+
+@kernel
+def _leads(scores: Any, found: Any, chosen: Any, lead: Any) -> None:
+    sources = scores.shape[1]
+    highest = np.full(sources, np.float32(1e-12))
+    for row in range(len(scores)):
+        for s in range(sources):
+            highest[s] = max(highest[s], scores[row, s])
+    for at in range(len(chosen)):
+        row, most = chosen[at], np.float32(-1.0)
+        for s in range(sources):
+            share = scores[row, s] / highest[s]
+            if (found[row] >> np.uint32(s)) & np.uint32(1) and share > most:
+                lead[at], most = s, share

@@ -295,6 +295,17 @@ class UserState:
             self._remove(slot, keep_id=slot in kept)
         return len(gone)
 
+    def forget(self, user_id: str, until_s: int) -> bool:
+        """Forget a user whose events, or some of them, lie at or before a second; whether one did.
+
+        A user who is all newer came back since, and stays.
+        """
+        slot = self.find(user_id)
+        if slot == NONE or int(self.heads["first_s"][slot]) > until_s:
+            return False
+        self._remove(slot)
+        return True
+
     def _remove(self, slot: int, keep_id: bool = False) -> None:
         chain = self._chain(slot)
         name = self.ids.names[slot].encode()

@@ -1,34 +1,23 @@
-"""The best few against sorting."""
+"""The heap of the best few against sorting."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from models.top import top_products, top_scores
-
-SCORES = hnp.arrays(
-    np.float32, st.integers(0, 60), elements=st.floats(-2, 2, width=32) | st.just(np.nan)
-)
+from models.top import push
 
 
-@given(scores=SCORES, barred=st.sets(st.integers(0, 59)), top=st.integers(0, 12))
+@given(scores=st.lists(st.floats(0, 2, width=32), max_size=60), room=st.integers(1, 12))
 @settings(deadline=None)
-def test_they_are_the_highest_usable_ones(scores, barred, top):
-    usable = np.array([slot not in barred for slot in range(len(scores))], np.bool_)
-    slots, best = top_scores(scores, usable, top)
-    good = sorted((scores[usable & (scores > 0)]).tolist(), reverse=True)
-    assert sorted(best.tolist(), reverse=True) == good[:top]
-    np.testing.assert_array_equal(scores[slots], best)
-    assert usable[slots].all()
-    assert len(set(slots.tolist())) == len(slots)
-
-
-def test_products_are_inner_products():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(200, 8)).astype(np.float32)
-    user = rng.normal(size=8).astype(np.float32)
-    slots, best = top_products(vectors, user, np.ones(200, np.bool_), 20)
-    expected = np.argsort(-(vectors @ user))[:20]
-    assert set(slots.tolist()) == set(expected.tolist())
-    np.testing.assert_allclose(best, (vectors @ user)[slots], rtol=1e-5)
+def test_the_heap_keeps_the_highest(scores, room):
+    slots, best = np.empty(room, np.int32), np.empty(room, np.float32)
+    count = 0
+    for slot, score in enumerate(scores):
+        count = push(slot, score, count, slots, best)
+    kept = best[:count]
+    assert sorted(kept.tolist()) == sorted(np.float32(scores).tolist())[-room:][-count or None :]
+    assert len(set(slots[:count].tolist())) == count
+    for slot, score in zip(slots[:count].tolist(), kept.tolist(), strict=True):
+        assert np.float32(scores[slot]) == score
+    if count:
+        assert kept[0] == kept.min()

@@ -32,7 +32,7 @@ def test_the_union_equals_plain_sets(answers, barred, limit):
         (np.array(list(said), np.int32), np.array(list(said.values()), np.float32))
         for said in answers
     ]
-    joined = Union().join(packed, usable, limit)
+    joined = Union([object()] * len(packed)).join(packed, usable, limit)
     assert len(set(joined.items.tolist())) == len(joined)
     for s, said in enumerate(answers):
         good = {

@@ -234,20 +234,16 @@ def test_examples_do_not_depend_on_chunks():
     assert counts[0] == counts[1] == counts[2]
 
 
-def test_what_evaluation_asked_for_is_not_made_twice():
+def test_a_list_since_the_last_event_need_not_be_made_twice():
     world = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
     world.learn(seeded_log(300))
-    event = Event("u3", "i1", "purchase", START_S + 50_000)
+    now_ms = (START_S + 50_000) * 1000
+    user = world.users.find("u3")
     world.recommend("u3", START_S + 50_000)
-    made = world.pipeline.before_step(
-        world.users, world.users.find("u3"), (START_S + 50_000) * 1000
-    )
-    assert made is next(iter(world.pipeline._recent.values()))
-    world.learn([event])
-    later = world.pipeline.before_step(
-        world.users, world.users.find("u3"), (START_S + 50_000) * 1000
-    )
-    assert later is not made
+    made = world.pipeline.before_step(world.users, user, now_ms)
+    assert made is world.pipeline.before_step(world.users, user, now_ms + 60_000)
+    world.learn([Event("u3", "i1", "purchase", START_S + 50_000)])
+    assert world.pipeline.before_step(world.users, user, now_ms) is not made
 
 
 def test_the_ranker_learns_and_its_weights_come_back():

@@ -1,0 +1,55 @@
+"""Cells: exact for few, near enough for many."""
+
+import numpy as np
+
+from models.cells import Cells, CellsConfig
+
+
+def clustered(count, seed=0):
+    rng = np.random.default_rng(seed)
+    middles = rng.normal(size=(50, 16))
+    return (middles[rng.integers(0, 50, count)] + 0.4 * rng.normal(size=(count, 16))).astype(
+        np.float32
+    )
+
+
+def test_few_vectors_are_searched_exactly():
+    vectors = clustered(1000)
+    vectors[7] = 0.0
+    usable = np.random.default_rng(1).random(1000) < 0.7
+    cells = Cells(vectors)
+    assert len(cells) == 999
+    for user in clustered(20, seed=2):
+        slots, scores = cells.search(user, usable, 30)
+        exact = np.where(usable, vectors @ user, -np.inf)
+        assert set(slots.tolist()) == set(np.argsort(-exact)[:30].tolist())
+        np.testing.assert_allclose(scores, exact[slots], rtol=1e-4)
+
+
+def test_of_many_most_of_the_best_are_found():
+    vectors = clustered(20_000)
+    usable = np.ones(20_000, np.bool_)
+    cells = Cells(vectors, CellsConfig(look_at=2_000))
+    assert sorted(cells.slots.tolist()) == list(range(20_000))
+    recall = []
+    for user in clustered(50, seed=2):
+        slots, _ = cells.search(user, usable, 50)
+        exact = np.argsort(-(vectors @ user))[:50]
+        recall.append(len(set(slots.tolist()) & set(exact.tolist())) / 50)
+    assert np.mean(recall) > 0.95
+
+
+def test_nothing_is_found_in_nothing():
+    assert len(Cells(np.zeros((5, 3), np.float32))) == 0
+    slots, _ = Cells(np.zeros((0, 3), np.float32)).search(
+        np.ones(3, np.float32), np.ones(0, np.bool_), 5
+    )
+    assert len(slots) == 0
+    one = Cells(np.ones((1, 3), np.float32))
+    assert len(one.search(-np.ones(3, np.float32), np.ones(1, np.bool_), 5)[0]) == 0
+
+
+def test_same_seed_same_cells():
+    vectors = clustered(5_000)
+    first, second = Cells(vectors), Cells(vectors)
+    np.testing.assert_array_equal(first.slots, second.slots)
