@@ -36,6 +36,19 @@ class Contender:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
+    def write(self, text: str) -> None:
+        """Send text to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def end(self, timeout_s: float = 60.0) -> None:
+        """Close its standard input and wait for its end."""
+        try:
+            self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()

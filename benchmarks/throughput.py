@@ -40,7 +40,7 @@ def contenders(bench: Bench) -> dict[str, tuple[str, dict[str, Any], str]]:
 
 def run(bench: Bench) -> list[Table]:
     """Run each contender in turn, several rounds; medians, and ratios to ours."""
-    events = bench.size(200_000, 3_000)
+    events = bench.size(100_000, 3_000)
     topic = bench.fresh("throughput-events-")
     event_log.fill_topic(bench.connection, topic, PARTITIONS, event_log.Shop(events))
     figures: dict[str, list[dict[str, Any]]] = {}
@@ -48,7 +48,7 @@ def run(bench: Bench) -> list[Table]:
     for _ in range(bench.rounds):
         for name, (program, options, python) in chosen.items():
             # Stock Faust is so slow that a part of the log must do.
-            until = events // 10 if program == "faust_stock" and not bench.quick else events
+            until = events // 20 if program == "faust_stock" else events
             figures.setdefault(name, []).append(
                 _one(bench, program, {**options, "events": topic, "until_events": until}, python)
             )

@@ -39,7 +39,7 @@ def app_of(given: dict[str, Any], watch: meter.Meter, end: asyncio.Event) -> fau
         body = small_work.answer(f"{event.user_id}-{count}", event.user_id, count + 1, ring)
         await out.send(key=key, value=body)
         done += 1
-        if done % 100 == 0:
+        if done % 10 == 0:
             watch.seen(done)
         if done >= given["until_events"]:
             watch.seen(done)

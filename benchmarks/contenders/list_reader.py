@@ -29,7 +29,15 @@ class _Trigger(msgspec.Struct):
 
 class _List(msgspec.Struct):
     user_id: str
-    trigger: _Trigger
+    list_id: str
+    trigger: _Trigger | None = None
+
+    @property
+    def offset(self) -> int:
+        """The event it answers, -1: none. The small work has it in its id alone."""
+        if self.trigger is None:
+            return int(self.list_id.rpartition("-")[2])
+        return self.trigger.offset if self.trigger.kind == "event" else -1
 
 
 _decode_list = msgspec.json.Decoder(_List).decode
@@ -100,8 +108,8 @@ async def work(given: dict[str, Any]) -> dict[str, Any]:
     lists = []
     for read_ms, value in arrived:
         answer = _decode_list(value)
-        if answer.trigger.kind == "event":
-            lists.append((answer.user_id, answer.trigger.offset, read_ms))
+        if answer.offset >= 0:
+            lists.append((answer.user_id, answer.offset, read_ms))
     events = await events_of(given["bootstrap"], given["events"], int(rest.result()))
     waits = np.array(waits_ms(events, lists))
     count = sum(map(len, events.values()))

@@ -29,7 +29,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     return Settings(
         broker=given["bootstrap"], prefix=given["prefix"], application=given["prefix"],
         partitions=given["partitions"], data_dir=given["data_dir"],
-        **{"worker": {"web_port": 0, **given.get("worker", {})}},
+        worker={"web_port": 0, **given.get("worker", {})},
     )  # fmt: skip
 
 
@@ -38,13 +38,29 @@ def lists_written() -> int:
     return int(REGISTRY.get_sample_value("recsys_lists_total", {"trigger": "event"}) or 0)
 
 
+class MeteredWorker(Worker):
+    """The worker; its meter starts with the first round of a lane of users."""
+
+    meter = meter.Meter()
+
+    def _application(self, role: str) -> Any:
+        application = super()._application(role)
+        if role == self.roles[0]:
+            apply = application.apply
+
+            def metered(*given: Any) -> Any:
+                self.meter.start()
+                return apply(*given)
+
+            application.apply = metered
+        return application
+
+
 class Watch:
     """The worker's figures between two moments."""
 
-    def __init__(self, worker: Worker, started: float) -> None:
+    def __init__(self, worker: MeteredWorker) -> None:
         self._worker = worker
-        self._started = started
-        self._meter = meter.Meter()
         self._lists = 0
         self._base = 0
         self.ready_s = 0.0
@@ -56,19 +72,20 @@ class Watch:
 
     def look(self) -> None:
         """Note how far it is."""
-        if any(lane.ready.is_set() for lane in self._worker.workers[0].lanes.values()):
-            self._meter.start()
-        self._meter.seen(self.events - self._base)
+        self._worker.meter.seen(self.events - self._base)
 
     def figures(self) -> dict[str, Any]:
         """The figures since the last time."""
         self.look()
         lists, rounds = lists_written(), self._rounds()
-        figures = self._meter.figures(
+        figures = self._worker.meter.figures(
             ready_s=self.ready_s, lists=lists - self._lists, rounds=rounds
         )
         figures["lists_per_s"] = figures["lists"] / figures["seconds"] if figures["seconds"] else 0
-        self._meter, self._lists, self._base = meter.Meter(), lists, self.events
+        self._lists = lists
+        if figures["events"]:
+            self._worker.meter, self._base = meter.Meter(), self.events
+            self._worker.meter.start()
         return figures
 
     def _rounds(self) -> list[int]:
@@ -85,9 +102,9 @@ def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
 async def work(given: dict[str, Any]) -> None:
     """Run the worker and measure it."""
     started = time.perf_counter()
-    worker = Worker(settings_of(given), given["roles"])
+    worker = MeteredWorker(settings_of(given), given["roles"])
     await worker.start()
-    watch = Watch(worker, started)
+    watch = Watch(worker)
     while not worker.ready:
         if (failure := worker.failure()) is not None:
             raise failure

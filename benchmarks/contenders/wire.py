@@ -1,11 +1,13 @@
 """Ours, the wire alone: the small work through `streams`, exactly-once on, state logged.
 
-Options: `bootstrap`, `events` (topic), `out`, `state` (topics), `group`, `partitions`, `until_events`,
-`data_dir`.
+Options: `bootstrap`, `events`, `out`, `state` (topics), `group`, `partitions`, `data_dir`, and
+`until_events`; without it, it ends when its standard input does. Prints `ready` at the start.
 """
 
 import asyncio
 import logging
+import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -110,9 +112,14 @@ async def work(given: dict[str, Any]) -> dict[str, Any]:
     application = SmallWork(given["out"], watch)
     worker = RoleWorker(lanes, GroupConfig(data_dir=Path(given["data_dir"])), application)
     await worker.start()
+    while not worker.ready:  # noqa: ASYNC110 — the worker has no event for it
+        await asyncio.sleep(0.02)
     interpreter.settle()
-    done = 0
-    while done < given["until_events"]:
+    print("ready", flush=True)
+    until, done = given.get("until_events", sys.maxsize), 0
+    closed = threading.Thread(target=sys.stdin.read, daemon=True)
+    closed.start()
+    while done < until and (closed.is_alive() or until != sys.maxsize):
         await asyncio.sleep(0.01)
         if worker.failure.done():
             raise worker.failure.result()

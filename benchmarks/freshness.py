@@ -1,0 +1,79 @@
+"""Freshness: from when an event was due to when a list that knows it can be read committed.
+
+The producer keeps its schedule whatever the worker does (no coordinated omission), and every
+event counts: one that is answered by a later event's list waited for that one.
+"""
+
+import time
+from typing import Any
+
+from benchmarks import process, workers
+from benchmarks.bench import Bench, Table
+from benchmarks.event_log import Shop
+from streams import topics
+
+USERS, ITEMS = 5_000, 4_000
+DRAIN_S = 3.0
+
+
+def run(bench: Bench) -> list[Table]:
+    """Each rate in turn against one worker, with 4 and with 24 partitions."""
+    rates = (100, 1_000, 5_000, 20_000) if not bench.quick else (50,)
+    rows = []
+    for partitions in (4, 24) if not bench.quick else (4,):
+        rows += _at_rates(bench, partitions, rates if partitions == 4 else rates[:2])
+    notes = ["`own lists`: lists written by events. First event: right after the worker's start."]
+    return [Table("From event to list, one worker", list(rows[0]), rows, notes,
+                  ("lines", "run", "p50_ms", "p99_ms"))]  # fmt: skip
+
+
+def _at_rates(bench: Bench, partitions: int, rates: tuple[int, ...]) -> list[dict[str, Any]]:
+    prefix = bench.fresh("freshness")
+    workers.make_topics(bench, prefix, partitions)
+    before = bench.size(30_000, 200)
+    workers.fill_events(bench, prefix, partitions, Shop(before, USERS, ITEMS).records())
+    worker = workers.WorkerProcess(bench, prefix, partitions)
+    worker.until_ready()
+    workers.catch_up([worker], before)
+    rows = []
+    if not bench.quick:
+        time.sleep(DRAIN_S)
+        worker.stop()
+        worker = workers.WorkerProcess(bench, prefix, partitions)
+        worker.until_ready()
+        name = f"first event, {partitions} partitions"
+        rows.append(_measure(bench, worker, prefix, partitions, 1, 1.0, name))
+    seconds = float(bench.size(15, 3))
+    for rate in rates:
+        name = f"{rate:,}/s, {partitions} partitions"
+        rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
+    worker.stop()
+    return rows
+
+
+def _measure(
+    bench: Bench, worker: workers.WorkerProcess, prefix: str, partitions: int, rate: float,
+    seconds: float, name: str,
+) -> dict[str, Any]:  # fmt: skip
+    common = {"bootstrap": bench.connection.bootstrap}
+    events, lists = topics.BEHAVIOUR.name(prefix), topics.RECOMMENDATIONS.name(prefix)
+    reader = process.Contender("list_reader", {**common, "lists": lists, "events": events})
+    reader.line()
+    worker.lap()
+    sent = process.run("open_loop", {
+        **common, "topic": events, "partitions": partitions, "rate": rate, "seconds": seconds,
+        "users": USERS, "items": ITEMS, "seed": len(worker.laps) + 1,
+    })  # fmt: skip
+    time.sleep(DRAIN_S)
+    lap = worker.lap()
+    reader.write(str(sent["from_ms"]))
+    found = reader.finish()
+    return {
+        "run": name,
+        "events": found["events"],
+        "answered": found["answered"],
+        "own lists": found["lists"],
+        **{key: round(found[key], 1) for key in ("p50_ms", "p95_ms", "p99_ms", "p99.9_ms")},
+        "CPU us/event": round(lap["cpu_us_per_event"]),
+        "producer late ms": round(sent["late_ms_max"]),
+    }
