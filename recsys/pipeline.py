@@ -88,7 +88,7 @@ class Pipeline:
         self.config = config
         self.items = items
         self.catalogue = catalogue
-        self.vectors = vectors or ProductVectors(items, "")
+        self.vectors = ProductVectors(items, "") if vectors is None else vectors
         self.mapping: ImageMapping | None = None
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
