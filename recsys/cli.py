@@ -13,14 +13,16 @@ from recsys import __version__
 from recsys.commands import (
     broker,
     config,
-    forget,
     evaluate,
+    forget,
+    images,
     produce,
     recommendations,
     replay,
     schema,
     state,
     topics,
+    train,
     worker,
 )
 from recsys.commands.common import Commands, Options
@@ -69,6 +71,11 @@ app.command("state")(state.state)
 app.command("forget")(forget.forget)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
+app.command("upload")(images.upload)
+app.command("pictures")(images.pictures)
+app.command("similar")(images.similar)
+app.add_typer(images.index_app, name="index")
+app.add_typer(train.app, name="train")
 app.add_typer(topics.app, name="topics")
 app.add_typer(broker.app, name="broker")
 

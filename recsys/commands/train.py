@@ -1,14 +1,16 @@
 """`recsys train`: from a folder of photos, or of vectors, to a bundle."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recsys.commands.common import JsonOption, print_json, print_table, progress_bar, say, settings
+from recsys.commands.common import JsonOption, print_json, print_table, say, settings
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -165,7 +167,7 @@ def _job(
 
     given = settings()
     data = Path(given.data_dir)
-    with progress_bar(None, not as_json, count=True) as show:
+    with _bar(not as_json) as watch:
         yield Job(
             folder=folder,
             name=name,
@@ -180,7 +182,20 @@ def _job(
             learning_rate=learning_rate,
             licence=licence,
             origin=origin,
-            watch=lambda what, done, total: show(done, what, total),
+            watch=watch,
+        )
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error, whose total changes with what is being done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
         )
 
 
