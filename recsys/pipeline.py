@@ -96,7 +96,7 @@ class Pipeline:
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
         self._union = Union(self.sources)
-        self._newest_lists: dict[tuple[int, int, int], Scored] = {}
+        self._newest_lists: dict[tuple[int, int, int, int], Scored] = {}
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     @property
@@ -266,7 +266,9 @@ class Pipeline:
             items.commit()
 
 
-def _moment(users: UserState, user_slot: int) -> tuple[int, int, int]:
+def _moment(users: UserState, user_slot: int) -> tuple[int, int, int, int]:
     """A user as they are now."""
-    events = int(users.heads["events"][user_slot]) if user_slot != NONE else 0
-    return id(users), user_slot, events
+    if user_slot == NONE:
+        return id(users), NONE, 0, 0
+    heads = users.heads
+    return id(users), user_slot, int(heads["events"][user_slot]), int(heads["last_s"][user_slot])

@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.base import Scores
 from models.columns import NONE, Slots
+from models.kernels import kernel
 from models.popularity import Popularity
+from models.profile import Profile
 from recsys.candidates import Context
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES
 from recsys.state import History
+
+POOL = 5  # times k: as many of the best are looked at for a list that is spread
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,17 @@ class RerankConfig:
         repeats: whether items the user already had may come again.
         had_types: an event of one of these types means that the user had the item.
         category_share_max: at most this share of a list is of one category; 1 switches it off.
+        diversity: weight of being unlike the items above (MMR), 0 to 1; 0 switches it off.
+        fresh_share: share of a list kept for the best of the new and the rare, where there are any.
+        fresh_events: an item with fewer events than this is new or rare.
     """
 
     repeats: bool = False
     had_types: tuple[str, ...] = ("view", "click", "cart", "purchase", "like", "rating")
     category_share_max: float = 1.0
+    diversity: float = 0.0
+    fresh_share: float = 0.0
+    fresh_events: int = 5
 
     @cached_property
     def had_mask(self) -> int:
@@ -58,24 +70,50 @@ def usable_items(
     return usable
 
 
-def choose(config: RerankConfig, context: Context, items: Slots, scores: NDArray[np.float32],
-           k: int) -> NDArray[np.intp]:  # fmt: skip
-    """Indices of the items that make the list, best first, at most k; caps by category."""
+def choose(
+    config: RerankConfig, context: Context, items: Slots, scores: Scores, k: int
+) -> NDArray[np.intp]:
+    """Indices of the items that make the list, in its order, at most k.
+
+    By score; or greedily by maximal marginal relevance (Carbonell and Goldstein 1998), where two
+    items are alike by category and by the cosine of their vectors.
+    """
     order = np.argsort(-scores, kind="stable")
-    if config.category_share_max >= 1.0:
-        return order[:k]
-    most = max(1, int(config.category_share_max * k))
-    taken: dict[int, int] = {}
-    chosen: list[int] = []
-    for at, code in zip(order.tolist(), context.catalogue.category[items[order]].tolist(),
-                        strict=True):  # fmt: skip
-        if code != NONE and taken.get(code, 0) >= most:
-            continue
-        taken[code] = taken.get(code, 0) + 1
-        chosen.append(at)
-        if len(chosen) == k:
-            break
-    return np.array(chosen, np.intp)
+    if config.category_share_max < 1.0 or config.diversity > 0.0:
+        order = _spread(config, context, items, scores, order[: POOL * k], k)
+    if config.fresh_share > 0.0:
+        return _with_fresh(config, context, items, order, np.argsort(-scores, kind="stable"), k)
+    return order[:k]
+
+
+def _spread(
+    config: RerankConfig, context: Context, items: Slots, scores: Scores, pool: NDArray[np.intp],
+    k: int,
+) -> NDArray[np.intp]:  # fmt: skip
+    vectors = context.items.tables[Profile.name]["vector"]
+    chosen = np.empty(min(k, len(pool)), np.intp)
+    count = _greedy(
+        items[pool], scores[pool], context.catalogue.category, vectors, config.diversity,
+        max(1, int(config.category_share_max * k)), chosen,
+    )  # fmt: skip
+    return pool[chosen[:count]]
+
+
+def _with_fresh(
+    config: RerankConfig, context: Context, items: Slots, listed: NDArray[np.intp],
+    order: NDArray[np.intp], k: int,
+) -> NDArray[np.intp]:  # fmt: skip
+    """The list's last places go to the best new or rare candidates, as many as are missing."""
+    fresh = context.items.tables[Popularity.name]["events"][items] < config.fresh_events
+    listed = listed[:k]
+    missing = int(np.ceil(config.fresh_share * k)) - int(fresh[listed].sum())
+    others = order[fresh[order] & ~np.isin(order, listed)][: max(missing, 0)]
+    if not len(others):
+        return listed
+    room = k - len(listed)
+    known = np.flatnonzero(~fresh[listed])
+    giving_way = known[len(known) - max(len(others) - room, 0) :]
+    return np.concatenate([np.delete(listed, giving_way), others])[:k]
 
 
 def fill(popularity: Popularity, context: Context, listed: Slots, count: int) -> Slots:
@@ -88,3 +126,42 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
     return slots[np.lexsort((-slots, -scores))[:count]]
+
+
+@kernel
+def _greedy(
+    items: Any, scores: Any, category: Any, vectors: Any, diversity: float, most: int, chosen: Any
+) -> int:
+    size, width = len(items), vectors.shape[1]
+    low, high = np.min(scores), np.max(scores)
+    alike = np.zeros(size)
+    taken = np.zeros(size, np.bool_)
+    count = 0
+    while count < len(chosen):
+        best, value = NONE, -np.inf
+        for at in range(size):
+            if taken[at]:
+                continue
+            relevance = (scores[at] - low) / max(high - low, 1e-12)
+            marginal = (1.0 - diversity) * relevance - diversity * alike[at]
+            if marginal > value:
+                same = 0
+                code = category[items[at]]
+                for n in range(count):
+                    same += code != NONE and category[items[chosen[n]]] == code
+                if same < most:
+                    best, value = at, marginal
+        if best == NONE:
+            break
+        taken[best] = True
+        chosen[count] = best
+        count += 1
+        for at in range(size):
+            if not taken[at]:
+                cosine = 0.0
+                for i in range(width):
+                    cosine += vectors[items[at], i] * vectors[items[best], i]
+                code = category[items[at]]
+                same_category = code != NONE and code == category[items[best]]
+                alike[at] = max(alike[at], 0.5 * same_category + 0.5 * max(cosine, 0.0))
+    return count

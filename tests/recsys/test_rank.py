@@ -1,0 +1,51 @@
+"""Ranking: shares of training, and what an example keeps."""
+
+import numpy as np
+
+from recsys.candidates import Candidates
+from recsys.features import Features, SourceScores
+from recsys.rank import Rank, RankConfig, Scored
+
+
+def scored_of(count):
+    rng = np.random.default_rng(0)
+    candidates = Candidates(
+        np.arange(100, 100 + count, dtype=np.int32),
+        rng.random((count, 2)).astype(np.float32),
+        np.ones(count, np.uint32),
+    )
+    features = np.arange(count * 6, dtype=np.float32).reshape(count, 6)
+    return Scored(candidates, features, rng.random(count).astype(np.float32))
+
+
+def test_the_share_of_examples_falls_with_events():
+    config = RankConfig(train_share_min=0.01, train_events_full=1000)
+    assert config.train_share(0) == 1.0
+    assert config.train_share(1000) == 1.0
+    assert config.train_share(10_000) == 0.1
+    assert config.train_share(10**9) == 0.01
+
+
+def test_an_example_keeps_the_chosen_and_the_best_of_the_others():
+    rank = Rank(RankConfig(train_candidates=16), Features([SourceScores(["a", "b"])]))
+    scored = scored_of(100)
+    example = rank.example(scored, np.array([107, 150, 999], np.int32))
+    assert example.chosen.tolist() == [0, 1]
+    assert len(example.features) == 16
+    rows = (example.features[:, 0] / 6).astype(int)
+    assert rows[:2].tolist() == [7, 50]
+    best = [row for row in np.argsort(-scored.scores) if row not in (7, 50)][:10]
+    assert rows[2:12].tolist() == best
+    assert len(set(rows.tolist())) == 16
+
+
+def test_short_lists_are_kept_whole():
+    rank = Rank(RankConfig(train_candidates=16), Features([SourceScores(["a", "b"])]))
+    example = rank.example(scored_of(9), np.array([103], np.int32))
+    assert sorted((example.features[:, 0] / 6).astype(int).tolist()) == list(range(9))
+
+
+def test_without_an_answer_there_is_no_example():
+    rank = Rank(RankConfig(), Features([SourceScores(["a", "b"])]))
+    assert rank.example(scored_of(9), np.array([5], np.int32)) is None
+    assert rank.example(scored_of(0), np.array([5], np.int32)) is None

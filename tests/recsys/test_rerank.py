@@ -1,0 +1,114 @@
+"""Re-ranking: caps, diversity, room for the new, against their definitions."""
+
+import numpy as np
+import pytest
+
+from models.columns import NONE
+from recsys.pipeline import PipelineConfig
+from recsys.rerank import RerankConfig, choose, fill, usable_items
+from streams.events import Product
+from tests.recsys.logs import START_S, Event, World
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World()
+    for n in range(12):
+        world.catalogue.put(Product(item_id=f"i{n}", category="ab"[n % 2]))
+    world.learn([Event(f"u{n}", f"i{n % 6}", "purchase", START_S + n) for n in range(60)])
+    keys = world.items.ids.keys.copy()
+    vectors = np.random.default_rng(0).normal(size=(12, 32)).astype(np.float32)
+    world.items.swap_factors("v1", keys, vectors)
+    return world
+
+
+@pytest.fixture
+def context(world):
+    return world.pipeline.context_for(world.users, NONE, (START_S + 100) * 1000, 10)
+
+
+ITEMS = np.arange(12, dtype=np.int32)
+SCORES = np.linspace(2, -2, 12).astype(np.float32)
+
+
+def test_by_score_alone(context):
+    scores = np.array([0.1, 3.0, 2.0], np.float32)
+    assert choose(RerankConfig(), context, ITEMS[:3], scores, 2).tolist() == [1, 2]
+    assert choose(RerankConfig(), context, ITEMS[:0], scores[:0], 5).tolist() == []
+
+
+def test_categories_are_capped(context):
+    scores = np.where(ITEMS % 2 == 0, 10.0 - ITEMS, -1.0 * ITEMS).astype(np.float32)
+    config = RerankConfig(category_share_max=0.5)
+    assert choose(config, context, ITEMS, scores, 4).tolist() == [0, 2, 1, 3]
+
+
+def test_diversity_is_maximal_marginal_relevance(context):
+    vectors = context.items.tables["profile"]["vector"][:12]
+    category = context.catalogue.category[:12]
+    relevance = (SCORES - SCORES.min()) / (SCORES.max() - SCORES.min())
+    alike = 0.5 * (category[:, None] == category) + 0.5 * np.maximum(vectors @ vectors.T, 0)
+    expected = []
+    for _ in range(5):
+        values = {
+            at: 0.2 * relevance[at] - 0.8 * max((alike[at, b] for b in expected), default=0.0)
+            for at in range(12)
+            if at not in expected
+        }
+        expected.append(max(values, key=values.get))
+    got = choose(RerankConfig(diversity=0.8), context, ITEMS, SCORES, 5)
+    assert got.tolist() == expected
+    assert got.tolist() != list(range(5))
+
+
+def test_room_is_kept_for_the_new(context):
+    config = RerankConfig(fresh_share=0.4)  # items 6 to 11 have no events
+    assert choose(config, context, ITEMS, SCORES, 5).tolist() == [0, 1, 2, 6, 7]
+    assert choose(config, context, ITEMS[:6], SCORES[:6], 5).tolist() == [0, 1, 2, 3, 4]
+    assert choose(config, context, ITEMS, SCORES[::-1].copy(), 5).tolist() == [11, 10, 9, 8, 7]
+    assert choose(config, context, ITEMS, SCORES, 20).tolist() == list(range(12))
+
+
+def test_what_may_not_be_in_a_list():
+    world = World()
+    world.catalogue.put(Product(item_id="out", available=False))
+    world.learn(
+        [
+            Event("u", "bought", "purchase", START_S),
+            Event("u", "seen", "view", START_S + 1),
+            Event("u", "bad", "dislike", START_S + 2),
+            Event("v", "other", "view", START_S + 3),
+        ]
+    )
+    past = world.users.history(world.users.find("u"))
+    nothing = np.empty(0, np.int32)
+
+    def barred(config, similar_to=nothing):
+        mask = usable_items(config, world.catalogue, past, None, similar_to)
+        return {world.items.ids.names[slot] for slot in np.flatnonzero(~mask)}
+
+    assert barred(RerankConfig()) == {"out", "bought", "seen", "bad"}
+    assert barred(RerankConfig(repeats=True)) == {"out", "bad"}
+    assert barred(RerankConfig(had_types=("purchase",))) == {"out", "bought", "bad"}
+    other = np.array([world.items.find("other")], np.int32)
+    assert "other" in barred(RerankConfig(), other)
+
+
+def test_short_lists_are_filled_by_popularity(world, context):
+    listed = np.array([0, 1], np.int32)
+    more = fill(world.pipeline.popularity, context, listed, 6)
+    assert len(more) == 6
+    assert not set(more.tolist()) & {0, 1}
+    assert set(more[:4].tolist()) == {2, 3, 4, 5}
+    assert more[4:].tolist() == [11, 10]
+
+
+def test_spread_lists_are_served(world):
+    config = PipelineConfig(rerank=RerankConfig(diversity=0.3, fresh_share=0.2))
+    spread = World(config)
+    spread.learn([Event(f"u{n}", f"i{n % 30}", "purchase", START_S + n) for n in range(300)])
+    for n in range(3):
+        spread.catalogue.put(Product(item_id=f"new{n}"))
+    ids = spread.ids(spread.recommend("nobody"))
+    assert len(ids) == len(set(ids)) == 10
+    assert sum(item.startswith("new") for item in ids) >= 2
