@@ -1,0 +1,209 @@
+"""The faults: each breaks something, mends it, and says how long the next new list took."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models import checkpoint
+from recsys import snapshots
+from recsys.soak.proxy import Proxy
+from recsys.soak.shop import Shop
+from recsys.soak.workers import WorkerProcess
+from streams.local_kafka import LocalKafka
+
+SESSION_S = 6.0
+
+
+@dataclass
+class Tally:
+    """One row of the table."""
+
+    fault: str
+    tried: int = 0
+    survived: int = 0
+    recovery_s: list[float] = field(default_factory=list)
+    lost: int = 0
+    doubled: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Faults:
+    """Everything that can be done to a shop. Every method is one try of one fault."""
+
+    def __init__(
+        self, shop: Shop, seed: int, kafka: LocalKafka | None = None, proxy: Proxy | None = None
+    ) -> None:
+        self.shop = shop
+        self.kafka = kafka
+        self.proxy = proxy
+        self.tallies: dict[str, Tally] = {}
+        self._random = random.Random(seed)
+
+    def tally(self, fault: str) -> Tally:
+        """The row of a fault."""
+        return self.tallies.setdefault(fault, Tally(fault))
+
+    async def _recovered(self, tally: Tally, since: float) -> None:
+        tally.recovery_s.append(await self.shop.until_lists_flow(since))
+        tally.survived += 1
+
+    def _one(self) -> WorkerProcess:
+        return self._random.choice([worker for worker in self.shop.workers if worker.running])
+
+    # -- workers
+
+    async def kill(self) -> None:
+        """SIGKILL at a random moment; started again at once."""
+        tally = self.tally("worker killed at a random moment")
+        tally.tried += 1
+        await asyncio.sleep(self._random.uniform(0.1, 2.0))
+        worker, since = self._one(), time.monotonic()
+        worker.kill()
+        worker.start()
+        await self._recovered(tally, since)
+
+    async def kill_at(self, point: str) -> None:
+        """SIGKILL at a named place; started again at once."""
+        tally = self.tally(f"worker killed at {point}")
+        tally.tried += 1
+        worker = self._one()
+        worker.kill()
+        passes = self._random.randint(1, 2 if point == "restore" else 12)
+        worker.start(crash_at=f"{point}:{passes}")
+        worker.wanted = False
+        await worker.until_ended(120.0)
+        since = time.monotonic()
+        worker.start()
+        await self._recovered(tally, since)
+
+    async def join_and_leave(self) -> None:
+        """Another worker comes, and goes again after a while: told to, or killed."""
+        tally = self.tally("worker joins and leaves")
+        tally.tried += 1
+        since = time.monotonic()
+        spare = self._spare()
+        spare.start()
+        await asyncio.sleep(self._random.uniform(2.0, 8.0))
+        if self._random.random() < 0.5:
+            spare.kill()
+        else:
+            code, seconds = await spare.stop()
+            if code or seconds > 10:
+                tally.notes.append(f"left with code {code} after {seconds:.1f} s")
+        await self._recovered(tally, since)
+
+    def _spare(self) -> WorkerProcess:
+        for worker in self.shop.workers:
+            if worker.name == "spare":
+                return worker
+        return self.shop.supervisor.add("spare")
+
+    async def freeze(self) -> None:
+        """SIGSTOP beyond the session's time, while another works on; then SIGCONT."""
+        tally = self.tally("worker frozen beyond its session")
+        tally.tried += 1
+        frozen = self._one()
+        spare = self._spare()
+        spare.start()
+        await spare.until_ready()
+        since = time.monotonic()
+        frozen.pause()
+        await asyncio.sleep(SESSION_S + self._random.uniform(2.0, 6.0))
+        frozen.resume()
+        await self._recovered(tally, since)
+        await asyncio.sleep(3.0)
+        await spare.stop()
+        await self.shop.until_lists_flow(time.monotonic())
+
+    # -- snapshots
+
+    async def corrupt_snapshots(self) -> None:
+        """Truncate, flip a bit, or exchange the snapshots of a killed worker."""
+        tally = self.tally("snapshots corrupted")
+        tally.tried += 1
+        worker = self._one()
+        folder = self.shop.supervisor.folder / worker.name / "snapshots"
+        while not (paths := sorted(folder.glob("*.snapshot"))):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        worker.kill()
+        refused = worker.log().count("snapshot.refused")
+        ways: list[Callable[[Path], None]] = [self._truncate, self._flip, _change_version]
+        way = ways[tally.tried % len(ways)]
+        for path in paths:
+            way(path)
+        since = time.monotonic()
+        worker.start()
+        await self._recovered(tally, since)
+        if worker.log().count("snapshot.refused") == refused:
+            tally.survived -= 1
+            tally.notes.append(f"snapshots were believed after {way.__name__[1:]}")
+
+    def _truncate(self, path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: self._random.randrange(len(content))])
+
+    def _flip(self, path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[self._random.randrange(len(content))] ^= 1 << self._random.randrange(8)
+        path.write_bytes(content)
+
+    # -- broker and network
+
+    async def pause_broker(self, seconds: float) -> None:
+        """The broker answers nothing for a while."""
+        assert self.kafka is not None
+        tally = self.tally(f"broker paused for {seconds:.0f} s")
+        tally.tried += 1
+        self.kafka.pause()
+        await asyncio.sleep(seconds)
+        self.kafka.resume()
+        await self._recovered(tally, time.monotonic())
+
+    async def kill_broker(self) -> None:
+        """The broker dies as by a power cut, and starts again on its data."""
+        assert self.kafka is not None
+        tally = self.tally("broker killed and restarted")
+        tally.tried += 1
+        await asyncio.to_thread(self.kafka.kill)
+        await asyncio.sleep(self._random.uniform(0.5, 5.0))
+        await asyncio.to_thread(self.kafka.restart)
+        await self._recovered(tally, time.monotonic())
+
+    async def kill_node(self, node_id: int) -> None:
+        """One of three brokers dies: leaders and coordinators move, and move back."""
+        assert self.kafka is not None
+        tally = self.tally("one of three brokers killed, its coordinators moved")
+        tally.tried += 1
+        since = time.monotonic()
+        await asyncio.to_thread(self.kafka.kill, node_id)
+        await self._recovered(tally, since)
+        await asyncio.to_thread(self.kafka.restart, node_id)
+        await self.shop.until_lists_flow(time.monotonic())
+
+    async def cut(self) -> None:
+        """The network between workers and broker is cut, and heals."""
+        assert self.proxy is not None
+        tally = self.tally("network cut and healed")
+        tally.tried += 1
+        await self.proxy.cut()
+        await asyncio.sleep(self._random.choice((1.0, 4.0, SESSION_S + 3.0)))
+        await self.proxy.heal()
+        await self._recovered(tally, time.monotonic())
+
+    # -- input
+
+    async def poison(self, count: int = 1000) -> None:
+        """Broken records of every kind, all at once."""
+        tally = self.tally(f"{count} broken records at once")
+        tally.tried += 1
+        since = time.monotonic()
+        await self.shop.feed.send_poison(count)
+        await self._recovered(tally, since)
+
+
+def _change_version(path: Path) -> None:
+    content = checkpoint.load(path, kind=snapshots.KIND, version=snapshots.VERSION)
+    checkpoint.save(path, content, kind=snapshots.KIND, version=snapshots.VERSION + 1)

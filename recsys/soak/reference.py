@@ -1,0 +1,42 @@
+"""An undisturbed run of the same log, in this process: the digests that any run must end with."""
+
+from recsys.catalogue import Catalogue
+from recsys.item_updates import ItemUpdates
+from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.state import ItemState
+from recsys.user_lanes import UserLanes, UserLanesConfig
+from streams import state_log, topics
+from streams.chunk import Chunk, Position
+from streams.connection import Connection
+
+CHUNK_RECORDS = 700  # another size than the workers'
+
+
+async def digests(connection: Connection, prefix: str, partitions: int) -> list[str]:
+    """Digest of each lane's users, and last that of the items."""
+    items = ItemState(default_models())
+    pipeline = Pipeline(PipelineConfig(), items, Catalogue(items))
+    config = UserLanesConfig(
+        prefix=prefix,
+        partitions=partitions,
+        lists_per_s_max=0.0,
+        list_delay_ms_max=10**9,
+    )
+    lanes = UserLanes(pipeline, config)
+    updates_at = Position(topics.ITEM_UPDATES.name(prefix), 0)
+    found = []
+    items.begin()
+    for number in range(partitions):
+        source = Position(topics.BEHAVIOUR.name(prefix), number)
+        records: list[object] = []
+        await state_log.restore(connection, source, records.extend)
+        lane = lanes.open(number)
+        for first in range(0, len(records), CHUNK_RECORDS):
+            chunk = Chunk(source, 0, records[first : first + CHUNK_RECORDS])
+            lane.begin()
+            outcome = lanes.apply(number, lane, [chunk])
+            lane.commit()
+            for record in outcome.writes.get(updates_at, ()):
+                pipeline.fold(ItemUpdates.decode(items, record.value or b""))
+        found.append(lane.users.digest())
+    return [*found, items.digest()]

@@ -1,0 +1,206 @@
+"""The soak: faults in groups, the account after each group, and the table at the end."""
+
+import random
+import statistics
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.conservation import Account
+from recsys.soak.faults import Faults, Tally
+from recsys.soak.proxy import Proxy
+from recsys.soak.shop import Shop
+from recsys.soak.workers import SoakError
+from streams.broker import find_runtime
+from streams.crash_points import POINTS
+from streams.local_kafka import HOST, LocalKafka, free_ports
+
+PROXIED = "PROXIED"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often each group of faults is tried."""
+
+    kills: int = 40
+    kills_at_each_point: int = 10
+    rebalances: int = 50
+    freezes: int = 3
+    corruptions: int = 6
+    pauses: int = 2
+    broker_kills: int = 3
+    cuts: int = 6
+    poison: int = 3
+    nodes: int = 3  # of the three-broker cluster, each killed once; 0 leaves it out
+
+    def scaled(self, share: float) -> "Plan":
+        """A share of it, at least one of each."""
+        parts = {name: max(1, round(n * share)) for name, n in vars(self).items() if n}
+        return Plan(**{**dict.fromkeys(vars(self), 0), **parts})
+
+
+@dataclass
+class Report:
+    """The rows of the table, and what the account found."""
+
+    rows: list[Tally]
+    accounts: list[Account]
+    memory_mb: list[float]
+
+    @property
+    def holds(self) -> bool:
+        """Everything survived, nothing lost, nothing doubled."""
+        return all(account.holds for account in self.accounts) and all(
+            row.tried == row.survived and not row.lost and not row.doubled for row in self.rows
+        )
+
+    @property
+    def findings(self) -> list[str]:
+        """What was found wrong, in words."""
+        return [each for account in self.accounts for each in account.findings]
+
+
+async def run(plan: Plan, seed: int, say: Say) -> Report:
+    """Try everything in the plan. Raises SoakError where something does not recover at all."""
+    report = Report([], [], [])
+    with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
+        async with one_broker(Path(folder), seed) as faults:
+            await _try_groups(faults, _groups(faults, plan, seed), report, say)
+        if plan.nodes:
+            async with three_brokers(Path(folder) / "three", seed) as faults:
+                nodes = {
+                    "three brokers": [_bind(faults.kill_node, n + 1) for n in range(plan.nodes)]
+                }
+                await _try_groups(faults, nodes, report, say)
+    return report
+
+
+Group = Sequence[Callable[[], Awaitable[None]]]
+
+
+def _groups(faults: Faults, plan: Plan, seed: int) -> Mapping[str, Group]:
+    points = [point for point in POINTS for _ in range(plan.kills_at_each_point)]
+    random.Random(seed).shuffle(points)
+    return {
+        "kills": [faults.kill] * plan.kills,
+        "named places": [_bind(faults.kill_at, point) for point in points],
+        "poison": [faults.poison] * plan.poison,
+        "rebalances": [faults.join_and_leave] * plan.rebalances,
+        "freezes": [faults.freeze] * plan.freezes,
+        "snapshots": [faults.corrupt_snapshots] * plan.corruptions,
+        "network": [faults.cut] * plan.cuts,
+        "broker": [
+            *[_bind(faults.pause_broker, 5.0)] * plan.pauses,
+            *[_bind(faults.pause_broker, 20.0)] * plan.pauses,
+            *[faults.kill_broker] * plan.broker_kills,
+        ],
+    }
+
+
+def _bind(fault: Callable[..., Awaitable[None]], *given: object) -> Callable[[], Awaitable[None]]:
+    return lambda: fault(*given)
+
+
+async def _try_groups(
+    faults: Faults, groups: Mapping[str, Group], report: Report, say: Say
+) -> None:
+    shop = faults.shop
+    worker = shop.workers[0]
+    for name, tries in groups.items():
+        before = set(faults.tallies)
+        for number, fault in enumerate(tries, start=1):
+            say(f"{name}: {number} of {len(tries)}")
+            await fault()
+        if not tries:
+            continue
+        account = await shop.account()
+        report.accounts.append(account)
+        rows = [tally for key, tally in faults.tallies.items() if key not in before]
+        for row in rows:  # the account is the group's: each of its rows answers for it
+            row.lost, row.doubled = account.lost, account.doubled
+        report.rows += rows
+        report.memory_mb.append(worker.memory_mb())
+        say(f"{name}: {account.applied} applied, {account.lists} lists, {account.lost} lost, "
+            f"{account.doubled} doubled")  # fmt: skip
+        for finding in account.findings:
+            say(f"  {finding}")
+        if not account.holds:
+            raise SoakError(f"{name}: the account does not hold: {account.findings[:3]}")
+
+
+@asynccontextmanager
+async def one_broker(folder: Path, seed: int, per_s: float = 60.0) -> AsyncIterator[Faults]:
+    """A shop with one worker at work, behind a proxy, on one broker of its own."""
+    client, outside = free_ports(2)
+    advertised = f"PLAINTEXT://{HOST}:{client},{PROXIED}://{HOST}:{outside}"
+    kafka = LocalKafka(
+        find_runtime(show_progress=False),
+        port=client,
+        listeners={PROXIED: "PLAINTEXT"},
+        properties={"advertised.listeners": advertised},
+    )
+    with kafka:
+        target = int(kafka.addresses(PROXIED).rpartition(":")[2])
+        async with Proxy(outside, target) as proxy:
+            shop = Shop(kafka.bootstrap, _prefix(), folder, seed=seed, per_s=per_s)
+            async with shop:
+                shop.supervisor.settings["BROKER"] = f"{HOST}:{outside}"
+                await _begin(shop)
+                yield Faults(shop, seed, kafka, proxy)
+
+
+@asynccontextmanager
+async def three_brokers(folder: Path, seed: int, per_s: float = 60.0) -> AsyncIterator[Faults]:
+    """A shop with one worker at work, on a cluster of three brokers of its own."""
+    with LocalKafka(find_runtime(show_progress=False), nodes=3, heap_mb=320) as kafka:
+        shop = Shop(kafka.bootstrap, _prefix(), folder, seed=seed, replication=3, per_s=per_s)
+        async with shop:
+            await _begin(shop)
+            yield Faults(shop, seed, kafka)
+
+
+async def _begin(shop: Shop) -> None:
+    worker = shop.supervisor.add()
+    worker.start()
+    await worker.until_ready()
+
+
+def _prefix() -> str:
+    return f"soak-{uuid.uuid4().hex[:8]}"
+
+
+def as_rows(report: Report) -> list[dict[str, object]]:
+    """The table, for people and for machines."""
+    rows: list[dict[str, object]] = []
+    for row in report.rows:
+        times = sorted(row.recovery_s)
+        rows.append(
+            {
+                "fault": row.fault,
+                "tried": row.tried,
+                "survived": row.survived,
+                "lost": row.lost,
+                "doubled": row.doubled,
+                "recovery_p50_s": round(statistics.median(times), 1) if times else None,
+                "recovery_max_s": round(times[-1], 1) if times else None,
+            }
+        )
+    return rows
+
+
+def as_markdown(report: Report) -> str:
+    """The table as it stands in benchmarks/faults.md."""
+    lines = [
+        "| fault | tried | survived | lost | doubled | first new list after, p50 | at most |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['fault']} | {row['tried']} | {row['survived']} | {row['lost']} | "
+        f"{row['doubled']} | {row['recovery_p50_s']} s | {row['recovery_max_s']} s |"
+        for row in as_rows(report)
+    ]
+    return "\n".join(lines) + "\n"

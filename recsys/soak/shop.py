@@ -1,0 +1,184 @@
+"""A shop under test: its topics, its traffic, its workers, and the reader of its lists."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from recsys import conservation
+from recsys.conservation import Account
+from recsys.soak import reference
+from recsys.soak.traffic import Feed, Traffic
+from recsys.soak.workers import SoakError, Supervisor, WorkerProcess
+from streams import admin, state_log, topics
+from streams.chunk import Position
+from streams.connection import Connection
+from streams.events import RankedList
+
+POLL_S = 0.1
+SETTLE_TIMEOUT_S = 180.0
+ROLE_TOPICS = (
+    ("behaviour", topics.BEHAVIOUR),
+    ("behaviour", topics.REQUESTS),
+    ("items", topics.ITEM_UPDATES),
+)
+
+
+class ListReader:
+    """Reads ranked lists as they become readable, and notes when."""
+
+    def __init__(self, connection: Connection, prefix: str, partitions: int) -> None:
+        self.arrived: dict[tuple[int, int], float] = {}  # by the triggering event's place
+        self._connection = connection
+        self._topic = topics.RECOMMENDATIONS.name(prefix)
+        self._partitions = partitions
+
+    async def run(self) -> None:
+        """Read until cancelled, through whatever happens to the broker."""
+        decode = msgspec.json.Decoder(RankedList).decode
+        consumer = AIOKafkaConsumer(
+            **self._connection.options(),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            retry_backoff_ms=50,
+            fetch_max_wait_ms=50,
+        )
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(self._topic, p) for p in range(self._partitions)])
+            while True:
+                with suppress(KafkaError):
+                    for records in (await consumer.getmany(timeout_ms=100)).values():
+                        now = time.monotonic()
+                        for record in records:
+                            trigger = decode(record.value).trigger
+                            if trigger.kind == "event":
+                                self.arrived[trigger.partition, trigger.offset] = now
+        finally:
+            await consumer.stop()
+
+
+class Shop:
+    """Opens with topics and traffic; `workers` are added and started by who uses it."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        folder: Path,
+        *,
+        seed: int = 1,
+        partitions: int = 4,
+        replication: int = 1,
+        per_s: float = 60.0,
+    ) -> None:
+        self.connection = Connection(bootstrap)
+        self.prefix = prefix
+        self.partitions = partitions
+        self.replication = replication
+        settings = {
+            "BROKER": bootstrap,
+            "PREFIX": prefix,
+            "APPLICATION": prefix,
+            "PARTITIONS": str(partitions),
+            "REPLICATION": str(replication),
+            "WORKER__SNAPSHOT_INTERVAL_S": "1",
+            "WORKER__CHUNK_EVENTS_MAX": "50",
+        }
+        self.supervisor = Supervisor(settings, folder)
+        self.feed = Feed(self.connection, prefix, Traffic(seed, partitions), per_s)
+        self.lists = ListReader(self.connection, prefix, partitions)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Shop":
+        await self.create_topics()
+        await self._stack.enter_async_context(self.supervisor)
+        reading = asyncio.create_task(self.lists.run())
+        self._stack.push_async_callback(_ended, reading)
+        self.feed.start()
+        self._stack.push_async_callback(self.feed.stop)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def create_topics(self) -> None:
+        """As `recsys topics create`."""
+        wanted = admin.wanted_topics(self.prefix, self.partitions, 1, self.replication)
+        await admin.create_topics(self.connection, wanted)
+        names = [each.name for each in wanted]
+        while len(await admin.find_topics(self.connection, names)) < len(names):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """All workers, running or not."""
+        return self.supervisor.workers
+
+    # -- waiting
+
+    async def until_lists_flow(self, since: float, timeout_s: float = 120.0) -> float:
+        """Seconds from `since` until a list for an event sent after it was readable."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            sent = self.feed.sent_at
+            fresh = [
+                at
+                for place, at in list(self.lists.arrived.items())
+                if at > since and sent.get(place, 0.0) > since
+            ]
+            if fresh:
+                return min(fresh) - since
+            await asyncio.sleep(POLL_S)
+        tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
+        raise SoakError(f"no new list within {timeout_s:.0f} s\n{tails}")
+
+    async def until_settled(self, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Wait until everything that was sent is applied, folded and answered."""
+        deadline = time.monotonic() + timeout_s
+        for role, topic in ROLE_TOPICS:
+            while waiting := await self._waiting(role, topic):
+                if time.monotonic() > deadline:
+                    tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
+                    raise SoakError(f"{waiting} records of {topic.suffix} still wait\n{tails}")
+                await asyncio.sleep(POLL_S)
+
+    async def _waiting(self, role: str, topic: topics.Topic) -> int:
+        count = self.partitions if topic.keyed == "user" else 1
+        sources = [Position(topic.name(self.prefix), number) for number in range(count)]
+        offsets = await state_log.committed(self.connection, f"{self.prefix}-{role}", sources)
+        waiting: list[object] = []
+        for source, offset in offsets.items():
+            await state_log.restore(self.connection, source, waiting.extend, start=offset)
+        return len(waiting)
+
+    async def account(self) -> Account:
+        """Hold the traffic, wait until it is applied, and account for all of it."""
+        self.feed.paused = True
+        try:
+            await asyncio.sleep(0.2)
+            while self.feed.under_way:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+            await self.until_settled()
+            accepted = list(self.feed.accepted)
+            account = await conservation.check(
+                self.connection, self.prefix, self.partitions, accepted
+            )
+            wanted = await reference.digests(self.connection, self.prefix, self.partitions)
+            if account.digests != wanted:
+                account.lost += 1
+                account.findings.append("digests differ from those of an undisturbed run")
+            return account
+        finally:
+            self.feed.paused = False
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
