@@ -20,6 +20,7 @@ from recsys.commands import (
     recommendations,
     replay,
     schema,
+    soak,
     state,
     topics,
     train,
@@ -69,6 +70,7 @@ app.command("recommendations")(recommendations.recommendations)
 app.command("evaluate")(evaluate.evaluate)
 app.command("state")(state.state)
 app.command("forget")(forget.forget)
+app.command("soak")(soak.soak)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)
 app.command("upload")(images.upload)
