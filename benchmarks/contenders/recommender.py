@@ -11,14 +11,19 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import REGISTRY
 
+import recsys.worker
 from benchmarks import meter
 from recsys.settings import Settings
+from recsys.user_lanes import UserLane, UserLanes
 from recsys.worker import Worker, configure_logging
 from streams import interpreter
+from streams.chunk import Chunk
+from streams.lane import Outcome
 
 POLL_S = 0.02
 SILENT_S = 120.0
@@ -38,28 +43,21 @@ def lists_written() -> int:
     return int(REGISTRY.get_sample_value("recsys_lists_total", {"trigger": "event"}) or 0)
 
 
-class MeteredWorker(Worker):
-    """The worker; its meter starts with the first round of a lane of users."""
+class MeteredLanes(UserLanes):
+    """The lanes of users; the meter starts with their first round."""
 
     meter = meter.Meter()
 
-    def _application(self, role: str) -> Any:
-        application = super()._application(role)
-        if role == self.roles[0]:
-            apply = application.apply
-
-            def metered(*given: Any) -> Any:
-                self.meter.start()
-                return apply(*given)
-
-            application.apply = metered
-        return application
+    def apply(self, lane: int, state: UserLane, chunks: Sequence[Chunk]) -> Outcome:
+        """One round."""
+        MeteredLanes.meter.start()
+        return super().apply(lane, state, chunks)
 
 
 class Watch:
     """The worker's figures between two moments."""
 
-    def __init__(self, worker: MeteredWorker) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._lists = 0
         self._base = 0
@@ -72,20 +70,20 @@ class Watch:
 
     def look(self) -> None:
         """Note how far it is."""
-        self._worker.meter.seen(self.events - self._base)
+        MeteredLanes.meter.seen(self.events - self._base)
 
     def figures(self) -> dict[str, Any]:
         """The figures since the last time."""
         self.look()
         lists, rounds = lists_written(), self._rounds()
-        figures = self._worker.meter.figures(
+        figures = MeteredLanes.meter.figures(
             ready_s=self.ready_s, lists=lists - self._lists, rounds=rounds
         )
         figures["lists_per_s"] = figures["lists"] / figures["seconds"] if figures["seconds"] else 0
         self._lists = lists
         if figures["events"]:
-            self._worker.meter, self._base = meter.Meter(), self.events
-            self._worker.meter.start()
+            MeteredLanes.meter, self._base = meter.Meter(), self.events
+            MeteredLanes.meter.start()
         return figures
 
     def _rounds(self) -> list[int]:
@@ -102,7 +100,8 @@ def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
 async def work(given: dict[str, Any]) -> None:
     """Run the worker and measure it."""
     started = time.perf_counter()
-    worker = MeteredWorker(settings_of(given), given["roles"])
+    recsys.worker.UserLanes = MeteredLanes
+    worker = Worker(settings_of(given), given["roles"])
     await worker.start()
     watch = Watch(worker)
     while not worker.ready:
