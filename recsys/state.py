@@ -20,6 +20,7 @@ from models.clock import ActivityClock
 from models.columns import NONE, Slots, Table
 from models.history import ENTRIES_MAX, HEAD_COLUMNS, PAGE_COLUMNS, PAGE_SIZE
 from models.mf import VectorModel
+from models.profile import Profile
 from models.ranker import Ranker
 from recsys.ids import ItemIds, UserIds
 
@@ -421,6 +422,11 @@ class ItemState:
         if size > self._size:
             for table in self.tables.values():
                 table.extend(size)
+            if not self.factors_version:
+                new = np.arange(self._size, size, dtype=np.int32)
+                for model in self.models:
+                    if isinstance(model, Profile):
+                        model.place(self.tables[model.name], new, self.ids.keys[new])
             self._size = size
 
     def attach_ranker(self, ranker: Ranker) -> None:
