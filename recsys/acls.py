@@ -8,8 +8,9 @@ from streams.topics import Topic, dead_letters_of
 
 FOLLOWED = (  # what every worker reads whole
     topics.CATALOGUE, topics.ITEM_STATE, topics.ITEM_FACTORS, topics.ITEM_EMBEDDINGS,
+    topics.FORGET,
 )  # fmt: skip
-USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS)
+USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS, topics.FORGET)
 
 READS: dict[str, tuple[Topic, ...]] = {
     "behaviour": (*USER_INPUTS, topics.USER_STATE),

@@ -26,6 +26,12 @@ from streams.partition import partition_of
 from streams.state_log import restore
 
 NEIGHBOURS_SHOWN = 10
+USED_FOR = {
+    "counts": "to tell new users from old ones when ranking",
+    "history": "to recommend what goes with it, and to leave out or bring back what was had",
+    "profile": "to find items alike; computed when asked, never stored",
+    "newest_list": "kept for the shop; nothing is learned from it",
+}
 _READ = (
     topics.CATALOGUE,
     topics.ITEM_STATE,
@@ -102,6 +108,7 @@ class Known:
             "counts": _counts(users.heads["counts"][slot]),
             "profile": self._profile(past),
             "profile_version": self.pipeline.model_version,
+            "used_for": USED_FOR,
             "history": list(self._history(past)),
             "newest_list": None if newest is None else msgspec.to_builtins(newest),
         }

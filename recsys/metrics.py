@@ -8,6 +8,12 @@ EVENTS = Counter("recsys_events_total", "Records that took effect", ["topic"])
 EVENT_LAG = Gauge("recsys_event_lag_seconds", "Age of the newest event applied", ["topic"])
 DEAD_LETTERS = Counter("recsys_dead_letters_total", "Records refused", ["topic", "reason"])
 PASSED_ON = Counter("recsys_passed_on_total", "Records sent to their own lane", ["topic"])
+FORGOTTEN = Counter("recsys_forget_requests_total", "Requests to be forgotten, carried out")
+FORGOTTEN_RECORDS = Counter(
+    "recsys_forgotten_records_total",
+    "Records left out, their user asked to be forgotten",
+    ["topic"],
+)
 LISTS = Counter("recsys_lists_total", "Ranked lists written", ["trigger"])
 ROUND_SECONDS = Histogram(
     "recsys_round_seconds", "One round of a lane, by stage", ["stage"],

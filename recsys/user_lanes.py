@@ -19,6 +19,7 @@ from recsys import metrics
 from recsys import owed as owed_lists
 from recsys import photos as photo_records
 from recsys.event_batch import EventBatch
+from recsys.forgotten import Forgotten
 from recsys.owed import OwedLists
 from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
@@ -147,22 +148,26 @@ class ListBudget:
 class UserLanes:
     """The application of the behaviour role."""
 
-    def __init__(self, pipeline: Pipeline, config: UserLanesConfig) -> None:
+    def __init__(
+        self, pipeline: Pipeline, config: UserLanesConfig, forgotten: Forgotten | None = None
+    ) -> None:
         self.pipeline = pipeline
         self.lanes: dict[int, UserLane] = {}
+        self.forgotten = forgotten if forgotten is not None else Forgotten()
         self._config = config
         self._budget = ListBudget(config.lists_per_s_max)
         name = config.prefix
         self._behaviour = topics.BEHAVIOUR.name(name)
         self._requests = topics.REQUESTS.name(name)
         self._embeddings = topics.IMAGE_EMBEDDINGS.name(name)
+        self._forget = topics.FORGET.name(name)
         self._lists = topics.RECOMMENDATIONS.name(name)
         self._item_updates = topics.ITEM_UPDATES.name(name)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the role reads: lane p is partition p of each."""
-        return self._behaviour, self._requests, self._embeddings
+        return self._behaviour, self._requests, self._embeddings, self._forget
 
     # -- what the lanes ask
 
@@ -194,6 +199,8 @@ class UserLanes:
                 self._learn(lane, state, chunk, outcome)
             elif chunk.source.topic == self._embeddings:
                 self._see(lane, state, chunk, outcome)
+            elif chunk.source.topic == self._forget:
+                self._remove(lane, state, chunk, outcome)
             else:
                 self._answer_requests(lane, state, chunk, outcome)
         self._pay_owed(lane, state, outcome, idle=not chunks)
@@ -323,6 +330,22 @@ class UserLanes:
     def _photo(self, state: UserLane, user_id: str, time_ms: int) -> Photo | None:
         return state.photos.of(user_id, time_ms, self.pipeline.vectors.encoder_id)
 
+    # -- forgetting
+
+    def _remove(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+        """Remove who asked for it, in the transaction that says so."""
+        asked, _ = self._read(topics.FORGET, lane, state, chunk, outcome)
+        for message in asked:
+            if message is None:
+                continue
+            user_id = message.user_id
+            self.forgotten.add(user_id, message.timestamp)
+            if state.users.forget(user_id, self.forgotten.until_s(user_id)):
+                state.owed.settle(user_id)
+                outcome.forgets = True
+            state.photos.forget(user_id)
+        metrics.FORGOTTEN.inc(len(asked))
+
     # -- shared steps
 
     def _read(
@@ -335,11 +358,20 @@ class UserLanes:
         known = state.users.find
         kept_messages, kept_records = [], []
         for message, record in zip(messages, records, strict=True):
+            if message is None:  # a tombstone of the forget log: who came back is learned anyway
+                continue
             if known(message.user_id) == NONE:
                 home = partition_of(record.key, self._config.partitions)
                 if home != lane:
                     self._pass_on(home, record, outcome)
                     continue
+            if (
+                len(self.forgotten)
+                and isinstance(message, BehaviourEvent | ImageEmbedding)
+                and self.forgotten.covers(message.user_id, cast(int, message.timestamp))
+            ):
+                metrics.FORGOTTEN_RECORDS.labels(topic.suffix).inc()
+                continue
             if (
                 self._config.unknown_items == "dead-letter"
                 and isinstance(message, BehaviourEvent)

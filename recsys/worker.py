@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 from recsys import acls
 from recsys.catalogue import Catalogue
 from recsys.factors import Factors, Refit
+from recsys.forgotten import Forgotten
 from recsys.item_lanes import ItemLanes
 from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
@@ -57,6 +58,7 @@ class Worker:
             pipeline_config(settings), self.items, self.catalogue, self.vectors
         )
         self.factors = Factors()
+        self.forgotten = Forgotten()
         self._refit: Refit | None = None
         self.refits = Refits(settings)
         self.tail = Tail(self.connection, self._loaders())
@@ -74,6 +76,7 @@ class Worker:
             topics.ITEM_STATE.name(prefix): self._load_items,
             topics.ITEM_FACTORS.name(prefix): self._load_factors,
             topics.ITEM_EMBEDDINGS.name(prefix): self._load_vectors,
+            topics.FORGET.name(prefix): self.forgotten.load,
         }
 
     def _load_products(self, records: list[ConsumerRecord]) -> None:
@@ -152,7 +155,7 @@ class Worker:
         """What each role runs: the name of its group, the application, and its state topic."""
         settings = self.settings
         if "behaviour" in self.roles:
-            self.users = UserLanes(self.pipeline, user_lanes_config(settings))
+            self.users = UserLanes(self.pipeline, user_lanes_config(settings), self.forgotten)
             yield "behaviour", self.users, topics.USER_STATE
         if "items" in self.roles:
             items = ItemLanes(self.pipeline, self.tail, self.refits, settings.prefix)
@@ -253,21 +256,27 @@ def user_lanes_config(settings: Settings) -> UserLanesConfig:
 
 def image_reader(settings: Settings) -> Any:
     """The encoder, loaded where a role needs it. Raises WorkerFailedError."""
-    from models import encoder  # only this role needs its libraries
+    from models import trained  # only this role needs its libraries
     from models.image import ImageLimits
     from recsys.image_reader import ImageReader
 
-    mine = settings.images
+    mine, bundles = settings.images, Path(settings.data_dir) / "bundles"
     try:
-        loaded = encoder.load(mine.encoder, Path(settings.data_dir) / "encoders")
-    except (ImportError, LookupError) as error:
+        loaded = trained.load_encoder(mine.encoder, Path(settings.data_dir) / "encoders", bundles)
+    except (ImportError, LookupError, ValueError) as error:
         raise WorkerFailedError(f"images.encoder: {error}") from error
     if loaded.id != mine.encoder_id:
         raise WorkerFailedError(
             f"images.encoder_id is {mine.encoder_id}, but {mine.encoder} is {loaded.id}"
         )
     limits = ImageLimits(bytes_max=mine.bytes_max, pixels_max=mine.pixels_max)
-    return ImageReader(loaded, None, limits, mine.batch_size)
+    classifier = None
+    if mine.classifier:
+        try:
+            classifier = trained.WatchedClassifier(mine.classifier, bundles, loaded.trunk_id)
+        except ValueError as error:
+            raise WorkerFailedError(f"images.classifier: {error}") from error
+    return ImageReader(loaded, classifier, limits, mine.batch_size)
 
 
 async def main(settings: Settings, roles: Sequence[str]) -> int:

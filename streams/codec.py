@@ -20,6 +20,7 @@ from streams.events import (
     TIMESTAMP_MS_MAX,
     TIMESTAMP_MS_MIN,
     BehaviourEvent,
+    ForgetUser,
     ImageEmbedding,
     ItemEmbedding,
     Message,
@@ -352,6 +353,12 @@ def _check_request(
         )
 
 
+def _check_forget(forget: ForgetUser, record: IncomingRecord, future_ms_max: int) -> None:
+    forget.timestamp = checked_time(
+        "timestamp", time_ms(forget.timestamp), _latest_ms(record, future_ms_max)
+    )
+
+
 def _check_image(image: ImageEmbedding, record: IncomingRecord, future_ms_max: int) -> None:
     check_id("upload_id", image.upload_id)
     _check_vector(image.vector)
@@ -378,6 +385,7 @@ _READERS = {
     for topic, check in (
         (topics.BEHAVIOUR, _check_behaviour),
         (topics.REQUESTS, _check_request),
+        (topics.FORGET, _check_forget),
         (topics.CATALOGUE, _no_check),
         (topics.RECOMMENDATIONS, _no_check),
         (topics.IMAGE_EMBEDDINGS, _check_image),

@@ -155,6 +155,17 @@ class RankedList(Message):
     upload_id: str | None = None
 
 
+class ForgetUser(Message):
+    """Forget a user. Topic `forget`, key: user_id. Their records up to `timestamp` count no more.
+
+    Later ones are learned afresh. The record itself is kept: a log that is read again must not
+    bring back who was forgotten.
+    """
+
+    user_id: Id
+    timestamp: Timestamp
+
+
 class ClassProbability(Message):
     """One category of a photo, with its calibrated probability."""
 

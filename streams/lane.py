@@ -75,6 +75,7 @@ class Outcome:
     """What a round writes beside the state, by the partition it goes to."""
 
     writes: dict[Position, list[Record]] = field(default_factory=dict)
+    forgets: bool = False  # a local snapshot of before must not stay
 
     def add(self, target: Position, record: Record) -> None:
         """Append one record."""
@@ -393,6 +394,8 @@ class Lane(Generic[S]):
         self.rounds += 1
         self.records += records
         self.progress_at = time.monotonic()
+        if outcome.forgets:
+            self._snapshot_at = float("-inf")
         self._application.committed(self.number, state)
 
     async def _reopen_with(self, chunks: Sequence[Chunk]) -> None:

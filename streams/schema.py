@@ -16,6 +16,7 @@ from streams.events import (
     BehaviourEvent,
     CandidateFilter,
     ClassProbability,
+    ForgetUser,
     ImageEmbedding,
     ItemEmbedding,
     Message,
@@ -55,6 +56,7 @@ EXAMPLES: dict[type[Message], tuple[Message, ...]] = {
             filter=CandidateFilter(categories=["Decoration"], price_max=10, exclude=["71053"]),
         ),
     ),
+    ForgetUser: (ForgetUser(user_id="u17850", timestamp=_NOON),),
     RankedList: (
         RankedList(
             list_id="6f1d3a0c5e7b9a24", user_id="u17850",

@@ -76,6 +76,10 @@ IMAGE_UPLOADS = Topic(
     retention_ms=7 * DAY_MS, message_bytes_max=IMAGE_BYTES_MAX + HEADERS_BYTES_MAX,
     body_bytes_max=IMAGE_BYTES_MAX,
 )  # fmt: skip
+FORGET = Topic(
+    "forget.v1", "user", events.ForgetUser, "json", "compact",
+    "users to be forgotten, and as of when", dead_letters=True, body_bytes_max=64 * KIB,
+)  # fmt: skip
 CATALOGUE = Topic(
     "catalogue.v1", "item", events.Product, "json", "compact",
     "the products; a tombstone removes one", dead_letters=True,
@@ -124,6 +128,6 @@ ITEM_EMBEDDINGS = Topic(
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
-    BEHAVIOUR, REQUESTS, IMAGE_UPLOADS, CATALOGUE, PRODUCT_IMAGES, RECOMMENDATIONS,
+    BEHAVIOUR, REQUESTS, IMAGE_UPLOADS, FORGET, CATALOGUE, PRODUCT_IMAGES, RECOMMENDATIONS,
     USER_STATE, ITEM_UPDATES, ITEM_STATE, ITEM_FACTORS, IMAGE_EMBEDDINGS, ITEM_EMBEDDINGS,
 )  # fmt: skip

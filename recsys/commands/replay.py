@@ -3,7 +3,7 @@
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,11 @@ from recsys.commands.common import (
 )
 from recsys.commands.produce import LimitOption, MapOption, OptionalFile, TimeUnitOption, open_log
 from recsys.settings import Settings
+
+if TYPE_CHECKING:
+    from recsys.forgotten import Forgotten
+    from streams.connection import Connection
+    from streams.topics import Topic
 
 KEPT_SHOWN = 20
 
@@ -146,7 +151,17 @@ def _topic(
         )
     sent = run(
         _send_topic(
-            target, source, name, from_offset, from_time_ms, speed, by_time, limit, dry_run, as_json
+            target,
+            known,
+            source,
+            name,
+            from_offset,
+            from_time_ms,
+            speed,
+            by_time,
+            limit,
+            dry_run,
+            as_json,
         )
     )
     if as_json:
@@ -158,6 +173,7 @@ def _topic(
 
 async def _send_topic(
     target: Settings,
+    topic: "Topic",
     source: str,
     name: str,
     from_offset: int | None,
@@ -172,9 +188,14 @@ async def _send_topic(
     from streams.replay import Pace, again, read_topic, until_due
 
     there = connection(target)
+    forgotten = await _forgotten(there, source.removesuffix(f".{topic.suffix}"), target.prefix)
     read = read_topic(there, source, from_offset=from_offset, from_time_ms=from_time_ms)
     if dry_run:
-        return min(sum([len(records) async for records in read]), limit or sys.maxsize)
+        counts = [
+            sum(not forgotten.covers_record(topic, record) for record in records)
+            async for records in read
+        ]
+        return min(sum(counts), limit or sys.maxsize)
     pace = Pace(speed)
     async with BatchProducer(there, name) as producer:
         with progress_bar(None, shown=not quiet) as update:
@@ -182,6 +203,8 @@ async def _send_topic(
             async for record in _in_order(read, by_time or speed is not None):
                 if taken == limit:
                     break
+                if forgotten.covers_record(topic, record):
+                    continue
                 if speed is not None:
                     await until_due(producer, pace, record.timestamp)
                 if producer.add(*again(record), timestamp_ms=record.timestamp):
@@ -190,6 +213,25 @@ async def _send_topic(
                 taken += 1
         await producer.flush()
         return producer.acknowledged
+
+
+async def _forgotten(there: "Connection", prefix: str, target: str) -> "Forgotten":
+    """Who asked to be forgotten; a shadow run must know it as well, so it gets the same log."""
+    from recsys.forgotten import Forgotten
+    from streams import topics
+    from streams.producer import BatchProducer
+    from streams.replay import read_topic
+
+    forgotten = Forgotten()
+    records = [
+        record async for chunk in read_topic(there, topics.FORGET.name(prefix)) for record in chunk
+    ]
+    forgotten.load(records)
+    if records and target != prefix:
+        async with BatchProducer(there, topics.FORGET.name(target)) as producer:
+            for record in records:
+                producer.add(record.key, record.value, timestamp_ms=record.timestamp)
+    return forgotten
 
 
 async def _in_order(read: AsyncIterator[list[Any]], by_time: bool) -> AsyncIterator[Any]:

@@ -14,6 +14,7 @@ from streams.events import (
     BehaviourEvent,
     CandidateFilter,
     ClassProbability,
+    ForgetUser,
     ImageEmbedding,
     Product,
     RankedItem,
@@ -250,6 +251,7 @@ MESSAGES = [
     (topics.REQUESTS, b"u1", RecommendationRequest(
         user_id="u1", request_id="r", k=3, timestamp=NOW_MS, context_items=["i1"],
         filter=CandidateFilter(categories=["a"], price_max=3.0))),
+    (topics.FORGET, b"u1", ForgetUser(user_id="u1", timestamp=NOW_MS)),
     (topics.RECOMMENDATIONS, b"u1", RankedList(
         list_id="l", user_id="u1", trigger=Trigger(kind="event", topic="t", partition=0, offset=1),
         items=[RankedItem(item_id="i", score=0.5, rank=1, sources=["a"], reason="b")],

@@ -1,0 +1,47 @@
+"""`recsys forget`: remove all that is kept of a user."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from recsys.commands.common import JsonOption, print_json, run, say, settings
+from recsys.settings import Settings
+
+
+def forget(
+    user: Annotated[str, typer.Option(help="Whom to forget.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a user: state, history, photos, waiting lists, and every event of theirs until now.
+
+    The workers do it; what they did holds after a restore and after a replay of the old log. Events
+    from now on are learned afresh.
+    """
+    from streams import topics
+
+    given = settings()
+    now_ms = time.time_ns() // 1_000_000
+    run(_write(given, user, now_ms))
+    kept = {
+        topic.name(given.prefix): topic.retention_ms // topics.DAY_MS
+        for topic in topics.TOPICS
+        if topic.keyed == "user" and topic.retention_ms is not None
+    }
+    if as_json:
+        print_json({"user_id": user, "timestamp": now_ms, "days_until_deleted": kept})
+        return
+    say(f"{user} is forgotten as of now; the workers remove what is kept of them.")
+    for name, days in kept.items():
+        say(f"Records in {name} that are theirs go when they are {days} days old.")
+
+
+async def _write(given: Settings, user: str, now_ms: int) -> None:
+    from streams import codec, topics
+    from streams.events import ForgetUser
+    from streams.producer import BatchProducer
+
+    codec.check_id("user", user)
+    record = codec.encode(ForgetUser(user_id=user, timestamp=now_ms))
+    async with BatchProducer(given.connection(), topics.FORGET.name(given.prefix)) as producer:
+        producer.add(user.encode(), record)
