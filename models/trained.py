@@ -8,6 +8,7 @@ from models.classifier import Classifier
 from models.encoder import Encoder
 from models.mapping import ImageMapping
 from models.siamese import SiameseEncoder, SiameseHead
+from models.unit_rows import Vectors
 
 SIDES_PX = {"alexnet": 227, "tuned": 224}
 
@@ -50,6 +51,33 @@ def load_classifier(name: str, bundles: Path, trunk_id: str) -> Classifier:
     return classifier.from_arrays(
         found.arrays(), told["classes"], told["temperature"], told["threshold"]
     )
+
+
+class WatchedClassifier:
+    """A classifier by name that is swapped when a new version of it becomes the current one.
+
+    A new version that cannot be used is left alone and told in `problem`; the old one goes on.
+    """
+
+    def __init__(self, name: str, bundles: Path, trunk_id: str) -> None:
+        self._name = name
+        self._bundles = bundles
+        self._trunk_id = trunk_id
+        self._version = bundle.current_version(bundles, name)
+        self._classifier = load_classifier(name, bundles, trunk_id)
+        self.problem = ""
+
+    def top(self, vectors: Vectors, k: int = 3) -> list[list[tuple[str, float]]]:
+        """See `Classifier.top`, by the version that is current now."""
+        version = bundle.current_version(self._bundles, self._name)
+        if version != self._version:
+            self._version = version
+            try:
+                self._classifier = load_classifier(self._name, self._bundles, self._trunk_id)
+                self.problem = ""
+            except (BundleError, KeyError, ValueError) as error:
+                self.problem = str(error)
+        return self._classifier.top(vectors, k)
 
 
 def load_mapping(name: str, bundles: Path, encoder_id: str) -> ImageMapping:

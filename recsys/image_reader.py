@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.classifier import Classifier
 from models.encoder import Encoder
 from models.image import BadImage, ImageLimits, decode
+from models.trained import WatchedClassifier
 from streams.events import ClassProbability
 
 
@@ -26,7 +27,7 @@ class ImageReader:
     def __init__(
         self,
         encoder: Encoder,
-        classifier: Classifier | None = None,
+        classifier: Classifier | WatchedClassifier | None = None,
         limits: ImageLimits | None = None,
         batch_size: int = 16,
     ) -> None:
@@ -46,9 +47,10 @@ class ImageReader:
                     decoded.append((at, decode(data, content_type, self._limits)))
                 except BadImage as error:
                     results[at] = error
-            vectors = self.encoder.encode([image for _, image in decoded])
+            # the classifier reads what the trunk below the encoder sees: one look gives both
+            vectors, below = self.encoder.encode_both([image for _, image in decoded])
             for (at, _), vector, classes in zip(
-                decoded, vectors, self._classes(vectors), strict=True
+                decoded, vectors, self._classes(below), strict=True
             ):
                 results[at] = Picture(vector, classes)
         return [result for result in results if result is not None]

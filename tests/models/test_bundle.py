@@ -113,6 +113,25 @@ def test_a_classifier_is_loaded_for_its_trunk_alone(tmp_path):
         trained.load_encoder("c", tmp_path, tmp_path)
 
 
+def classifier(answer):
+    bias = np.array([5.0, 0.0] if answer == "hat" else [0.0, 5.0], np.float32)
+    return LayeredClassifier(("hat", "shoe"), 1.0, 0.1, 1.0, [np.zeros((3, 2), np.float32)], [bias])
+
+
+def test_a_watched_classifier_is_swapped_and_a_bad_one_left_alone(tmp_path):
+    told = {"classes": ["hat", "shoe"], "temperature": 1.0, "threshold": 0.1}
+    about = About("classifier", "t", "t@1", told)
+    bundle.write(tmp_path, "c", about, classifier("hat").arrays())
+    watched = trained.WatchedClassifier("c", tmp_path, "t@1")
+    row = np.ones((1, 3), np.float32)
+    assert watched.top(row, 1)[0][0][0] == "hat"
+    bundle.write(tmp_path, "c", about, classifier("shoe").arrays())
+    assert watched.top(row, 1)[0][0][0] == "shoe"
+    bundle.write(tmp_path, "c", About("classifier", "t", "t@2", told), classifier("hat").arrays())
+    assert watched.top(row, 1)[0][0][0] == "shoe"
+    assert "not of t@1" in watched.problem
+
+
 def test_a_mapping_is_loaded_for_its_encoder_alone(tmp_path):
     generator = np.random.default_rng(0)
     mapping = fit_mapping(generator.normal(size=(9, 4)), generator.normal(size=(9, 2)))
