@@ -18,6 +18,7 @@ def world():
     world.learn([Event(f"u{n}", f"i{n % 6}", "purchase", START_S + n) for n in range(60)])
     keys = world.items.ids.keys.copy()
     vectors = np.random.default_rng(0).normal(size=(12, 32)).astype(np.float32)
+    vectors[1:4] = vectors[0]
     world.items.swap_factors("v1", keys, vectors)
     return world
 
