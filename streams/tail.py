@@ -19,8 +19,8 @@ RETRY_S = 1.0
 class Tail:
     """Reads all partitions of some topics from the start, and goes on reading.
 
-    `loaders` maps a topic's name to what takes its committed records. Partitions in `owned` are
-    skipped: their owner has written what stands there, and knows it already.
+    `loaders` maps a topic's name to what takes its committed records. Partitions in `owned` wait:
+    their owner has written what stands there, and knows it as long as it is the owner.
     """
 
     def __init__(
@@ -82,13 +82,21 @@ class Tail:
         consumer = self._consumer
         assert consumer is not None
         while True:
+            # What is owned is not fetched either: an owner that was replaced unawares must read
+            # what its successor wrote meanwhile.
+            wanted = [TopicPartition(*p) for p in self._positions if p not in self.owned]
             try:
-                fetched = await consumer.getmany(timeout_ms=POLL_MS)
+                fetched = await consumer.getmany(*wanted, timeout_ms=POLL_MS) if wanted else {}
+                if not wanted:
+                    await asyncio.sleep(POLL_MS / 1000)
             except KafkaError:
                 await asyncio.sleep(RETRY_S)
                 continue
-            for tp, records in fetched.items():
-                if Position(*tp) not in self.owned:
-                    self._loaders[tp.topic](records)
-            for source in self._positions:
-                self._positions[source] = await consumer.position(TopicPartition(*source))
+            for tp in wanted:
+                position = Position(*tp)
+                if position in self.owned:  # it became so while we waited
+                    consumer.seek(tp, self._positions[position])
+                    continue
+                if tp in fetched:
+                    self._loaders[tp.topic](fetched[tp])
+                self._positions[position] = await consumer.position(tp)

@@ -1,0 +1,43 @@
+"""The tail knows what was committed, also by others while it thought itself the owner."""
+
+import uuid
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams.broker import Broker
+from streams.chunk import Position
+from streams.connection import Connection
+from streams.tail import Tail
+from tests.streams.toy import until
+
+
+async def test_rows_that_a_successor_wrote_are_read_once_the_partition_is_given_up(
+    local_broker: Broker,
+) -> None:
+    bootstrap, topic = local_broker.bootstrap, f"tail{uuid.uuid4().hex[:8]}"
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    await client.create_topics([NewTopic(topic, 2, 1)])
+    await client.close()
+    seen: list[tuple[int, bytes]] = []
+    tail = Tail(
+        Connection(bootstrap),
+        {topic: lambda records: seen.extend((r.partition, r.value) for r in records)},
+    )
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        await producer.send_and_wait(topic, b"first", partition=0)
+        await tail.start()
+        try:
+            await tail.catch_up()
+            assert seen == [(0, b"first")]
+            tail.owned.add(Position(topic, 0))
+            await producer.send_and_wait(topic, b"by the owner", partition=0)
+            await producer.send_and_wait(topic, b"elsewhere", partition=1)
+            await until(lambda: (1, b"elsewhere") in seen)
+            assert (0, b"by the owner") not in seen
+            tail.owned.discard(Position(topic, 0))
+            await until(lambda: (0, b"by the owner") in seen)
+        finally:
+            await tail.stop()
+    assert len(seen) == len(set(seen)) == 3
