@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -33,7 +34,7 @@ class DemoView:
 
     def fail(self, sentence: str) -> None:
         """Why the demo ends early."""
-        self.console.print(f"[red]The demo could not go on:[/] {sentence}", highlight=False)
+        self.console.print(f"[red]The demo could not go on:[/] {escape(sentence)}", highlight=False)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:

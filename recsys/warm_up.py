@@ -1,4 +1,4 @@
-"""Compile every kernel into the cache, once after an installation: the first start is then quick."""
+"""Compile every kernel into the cache, once after an installation, so that starts are quick."""
 
 import time
 
