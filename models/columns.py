@@ -112,7 +112,7 @@ class Table:
         """Make room for `extra` more slots, so that a kernel may allocate and touch them."""
         needed = self.size + extra
         if needed > len(self.rows):
-            capacity = max(needed, len(self.rows) * 3 // 2)
+            capacity = max(needed, len(self.rows) * 5 // 4)
             grown = np.repeat(self._blank, capacity)
             grown[: self.size] = self.rows[: self.size]
             self.rows = grown

@@ -1,7 +1,6 @@
 """Ids to slots and back: the one map between the names of the wire and the rows of the arrays."""
 
 import hashlib
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -76,7 +75,7 @@ class UserIds:
     """Users by slot, with a journal so that a transaction can be taken back."""
 
     def __init__(self) -> None:
-        self.names: dict[int, str] = {}
+        self._names: list[str | None] = []
         self._slots: dict[str, int] = {}
         self._journal: list[tuple[bool, str, int]] = []
         self.open = False
@@ -84,8 +83,21 @@ class UserIds:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __iter__(self) -> Iterable[str]:
-        return iter(self._slots)
+    @property
+    def names(self) -> dict[int, str]:
+        """Every id by its slot: a copy."""
+        return {slot: user_id for user_id, slot in self._slots.items()}
+
+    def name(self, slot: int) -> str:
+        """The id of a slot. Raises KeyError where it has none."""
+        name = self._names[slot] if slot < len(self._names) else None
+        if name is None:
+            raise KeyError(slot)
+        return name
+
+    def slots(self) -> Slots:
+        """Every slot that has an id, ascending."""
+        return np.sort(np.fromiter(self._slots.values(), np.int32, len(self._slots)))
 
     def find(self, user_id: str) -> int:
         """Slot of an id, -1 where it is unknown."""
@@ -94,13 +106,16 @@ class UserIds:
     def add(self, user_id: str, slot: int) -> None:
         """Give a slot to an id that has none."""
         self._slots[user_id] = slot
-        self.names[slot] = user_id
+        if slot >= len(self._names):
+            self._names.extend([None] * (slot + 1 - len(self._names)))
+        self._names[slot] = user_id
         if self.open:
             self._journal.append((True, user_id, slot))
 
     def remove(self, slot: int) -> None:
         """Take the slot from its id."""
-        user_id = self.names.pop(slot)
+        user_id = self.name(slot)
+        self._names[slot] = None
         del self._slots[user_id]
         if self.open:
             self._journal.append((False, user_id, slot))

@@ -53,8 +53,8 @@ class StateLimits:
     users_max: int = 5_000_000
 
     def __post_init__(self) -> None:
-        if not 2 * history.RECENT_SIZE <= self.entries_max <= ENTRIES_MAX:
-            raise ValueError(f"entries_max must lie in {2 * history.RECENT_SIZE}..{ENTRIES_MAX}")
+        if not history.RECENT_SIZE <= self.entries_max <= ENTRIES_MAX:
+            raise ValueError(f"entries_max must lie in {history.RECENT_SIZE}..{ENTRIES_MAX}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,6 @@ class UserState:
         slot = self.ids.find(user_id)
         if slot == NONE:
             slot = self.heads.allocate()
-            self.heads.touch(np.array([slot], np.int32))
             self.ids.add(user_id, slot)
         return slot
 
@@ -176,22 +175,22 @@ class UserState:
 
     def records(self) -> list[Record]:
         """All of it, as records of the compacted log."""
-        heads = np.array(sorted(self.ids.names), np.int32)
+        heads = self.ids.slots()
         return self._records(heads, np.arange(self.pages.size, dtype=np.int32))
 
     def _records(self, heads: Slots, pages: Slots) -> list[Record]:
         keys = self.items.ids.keys
-        names = self.ids.names
+        name = self.ids.name
         heads = heads[self.heads["events"][heads] > 0]
         pages = pages[self.pages["user"][pages] != NONE]
         version = bytes([VERSION])
         records: list[Record] = [(_LANE_KEY, version + self.lane.astype("<i8").tobytes())]
         records += [
-            (names[slot].encode() + b"\0\0", version + row)
+            (name(slot).encode() + b"\0\0", version + row)
             for slot, row in zip(heads.tolist(), self.heads.encode(heads), strict=True)
         ]
         records += [
-            (names[user].encode() + struct.pack(">H", number + 1), version + row)
+            (name(user).encode() + struct.pack(">H", number + 1), version + row)
             for user, number, row in zip(
                 self.pages["user"][pages].tolist(), self.pages["number"][pages].tolist(),
                 self.pages.encode(pages, keys), strict=True,
@@ -281,14 +280,14 @@ class UserState:
 
     def sweep(self, awaited: Slots) -> int:
         """Forget inactive users; slots in `awaited` keep their id, empty. Returns how many went."""
-        known = np.fromiter(self.ids.names, np.int32, len(self.ids))
+        known = self.ids.slots()
         last_s = self.heads["last_s"][known].astype(np.int64)
         gone = known[last_s < self.lane[1] - self.limits.inactive_days_max * DAY_S]
         surplus = len(known) - len(gone) - self.limits.users_max
         if surplus > 0:
             rest = sorted(
                 np.setdiff1d(known, gone).tolist(),
-                key=lambda slot: (int(self.heads["last_s"][slot]), self.ids.names[slot]),
+                key=lambda slot: (int(self.heads["last_s"][slot]), self.ids.name(slot)),
             )
             gone = np.concatenate([gone, np.array(rest[:surplus], np.int32)])
         kept = set(awaited.tolist())
@@ -309,7 +308,7 @@ class UserState:
 
     def _remove(self, slot: int, keep_id: bool = False) -> None:
         chain = self._chain(slot)
-        name = self.ids.names[slot].encode()
+        name = self.ids.name(slot).encode()
         if self.heads.open and self.heads["events"][slot]:
             self._tombstones += [
                 name + struct.pack(">H", number) for number in range(len(chain) + 1)
@@ -335,12 +334,12 @@ class UserState:
 
     def snapshot(self) -> dict[str, Any]:
         """Arrays and lists that `restore` takes back, in this process or another."""
-        slots = sorted(self.ids.names)
+        slots = self.ids.slots()
         return {
             "version": np.array([VERSION], np.int64),
             "lane": self.lane.copy(),
-            "users": [self.ids.names[slot] for slot in slots],
-            "user_slots": np.array(slots, np.int32),
+            "users": [self.ids.name(slot) for slot in slots.tolist()],
+            "user_slots": slots,
             "item_keys": self.items.ids.keys.copy(),
             **_prefixed("heads", self.heads.snapshot()),
             **_prefixed("pages", self.pages.snapshot()),
