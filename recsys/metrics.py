@@ -1,8 +1,15 @@
 """What a worker measures, for Prometheus: base units, few labels, never a user or an item."""
 
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from recsys.worker import Worker
 
 EVENTS = Counter("recsys_events_total", "Records that took effect", ["topic"])
 EVENT_LAG = Gauge("recsys_event_lag_seconds", "Age of the newest event applied", ["topic"])
@@ -15,10 +22,13 @@ FORGOTTEN_RECORDS = Counter(
     ["topic"],
 )
 LISTS = Counter("recsys_lists_total", "Ranked lists written", ["trigger"])
-ROUND_SECONDS = Histogram(
-    "recsys_round_seconds", "One round of a lane, by stage", ["stage"],
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-)  # fmt: skip
+LISTED = Counter("recsys_listed_items_total", "Items in lists, by what found them", ["source"])
+ANSWERS = Counter(
+    "recsys_answers_total",
+    "Events of users who had a list before: whether their item was in it (the live hit rate)",
+    ["hit"],
+)
+HIT, MISS = ANSWERS.labels("yes"), ANSWERS.labels("no")
 
 
 def events(topic: str, count: int, newest_ms: int) -> None:
@@ -40,3 +50,54 @@ def passed_on(topic: str) -> None:
 def list_written(trigger: str) -> None:
     """A ranked list was written."""
     LISTS.labels(trigger).inc()
+
+
+class WorkerCollector(Collector):
+    """What is read off a worker when it is asked, rather than counted as it happens."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """One sample a group, stage or outcome."""
+        worker = self._worker
+        records = CounterMetricFamily(
+            "recsys_records", "Records that were part of a committed transaction", labels=["group"]
+        )
+        transactions = CounterMetricFamily(
+            "recsys_transactions", "Transactions, by how they ended", labels=["group", "outcome"]
+        )
+        stages = CounterMetricFamily(
+            "recsys_stage_seconds", "Time spent, by stage of a round", labels=["group", "stage"]
+        )
+        lag = GaugeMetricFamily("recsys_lag_records", "Records that wait", labels=["group"])
+        lanes = GaugeMetricFamily("recsys_lanes", "Lanes owned", labels=["group"])
+        ready = GaugeMetricFamily("recsys_lanes_ready", "Lanes restored", labels=["group"])
+        restored = GaugeMetricFamily(
+            "recsys_restored_ratio", "How much of their state the lanes have read", labels=["group"]
+        )
+        for each in worker.workers:
+            group = [each.group_id]
+            records.add_metric(group, each.totals.records)
+            for outcome, count in each.totals.transactions.items():
+                transactions.add_metric([*group, outcome], count)
+            for stage, seconds in list(each.totals.stage_seconds.items()):
+                stages.add_metric([*group, stage], seconds)
+            lag.add_metric(group, each.lag_records())
+            held = list(each.lanes.values())
+            lanes.add_metric(group, len(held))
+            ready.add_metric(group, sum(lane.ready.is_set() for lane in held))
+            total = sum(lane.restored[1] for lane in held)
+            done = sum(lane.restored[0] for lane in held)
+            restored.add_metric(group, done / total if total else 1.0)
+        yield from (records, transactions, stages, lag, lanes, ready, restored)
+        model = GaugeMetricFamily("recsys_model_info", "The model in force", labels=["version"])
+        model.add_metric([worker.pipeline.model_version], 1)
+        yield model
+        users = GaugeMetricFamily("recsys_users", "Users known to this worker")
+        held_users = worker.users.lanes.values() if worker.users is not None else ()
+        users.add_metric([], sum(len(lane.users) for lane in held_users))
+        yield users
+        items = GaugeMetricFamily("recsys_items", "Items known to this worker")
+        items.add_metric([], len(worker.items))
+        yield items

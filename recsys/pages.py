@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 import faust
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from recsys.metrics import WorkerCollector
 
 if TYPE_CHECKING:
     from recsys.worker import Worker
@@ -29,17 +31,23 @@ def add_pages(app: faust.App, worker: "Worker") -> None:
             }
             for each in worker.workers
         }
+        lag, bound = worker.lag_records(), worker.settings.worker.ready_lag_records_max
+        fit = worker.ready and lag <= bound
         body = {
-            "ready": worker.ready,
+            "ready": fit,
             "roles": list(worker.roles),
-            "lag_records": sum(each.lag_records() for each in worker.workers),
+            "lag_records": lag,
+            "lag_records_max": bound,
             "lanes": lanes,
         }
-        return self.json(body, status=200 if worker.ready else 503)
+        return self.json(body, status=200 if fit else 503)
 
     async def metrics(self: Any, request: Any) -> Any:
-        return self.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST.split(";")[0])
+        pages = generate_latest() + generate_latest(mine)
+        return self.bytes(pages, content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
+    mine = CollectorRegistry()
+    mine.register(WorkerCollector(worker))
     app.page("/health/live", name="live")(live)
     app.page("/health/ready", name="ready")(ready)
     app.page("/metrics", name="metrics")(metrics)

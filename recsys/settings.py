@@ -78,6 +78,9 @@ class Worker(Section):
     roles: Roles = setting(("behaviour", "items", "images"), "what it does", min_length=1)
     web_host: str = setting("127.0.0.1", "address of health and metrics")
     web_port: int = setting(6066, "port of health and metrics", ge=0, le=65535)
+    ready_lag_records_max: int = setting(
+        100_000, "not ready while more records than this wait", ge=0
+    )
     chunk_events_max: int = setting(4000, "records of one transaction", ge=1, le=100_000)
     transaction_timeout_ms: int = setting(
         10_000, "a dead worker's open transaction ends after this", ge=1000, le=900_000

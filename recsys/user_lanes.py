@@ -30,6 +30,7 @@ from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
 from streams.events import (
     HEADER_ORIGIN,
+    HEADER_TRACEPARENT,
     BehaviourEvent,
     ImageEmbedding,
     RankedList,
@@ -40,6 +41,7 @@ from streams.lane import Outcome
 from streams.partition import partition_of
 
 ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
+SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
 
 
@@ -49,7 +51,9 @@ class UserLane:
     def __init__(self, users: UserState, photos: Photos | None = None) -> None:
         self.users = users
         self.owed = OwedLists()
-        self.photos = photos or Photos()
+        self.photos = Photos() if photos is None else photos
+        self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
+        self.traces: dict[str, bytes] = {}  # traceparent of events whose list waits
 
     def begin(self) -> None:
         """Start a round."""
@@ -156,6 +160,7 @@ class UserLanes:
         self.forgotten = forgotten if forgotten is not None else Forgotten()
         self._config = config
         self._budget = ListBudget(config.lists_per_s_max)
+        self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
         name = config.prefix
         self._behaviour = topics.BEHAVIOUR.name(name)
         self._requests = topics.REQUESTS.name(name)
@@ -204,7 +209,18 @@ class UserLanes:
             else:
                 self._answer_requests(lane, state, chunk, outcome)
         self._pay_owed(lane, state, outcome, idle=not chunks)
+        self._count_sources()
         return outcome
+
+    def _count_sources(self) -> None:
+        """Which sources found the items of the round's lists."""
+        if not self._found:
+            return
+        found = np.concatenate(self._found)
+        self._found.clear()
+        for bit, source in enumerate(self.pipeline.sources):
+            metrics.LISTED.labels(source.name).inc(int((found >> np.uint32(bit) & 1).sum()))
+        metrics.LISTED.labels("fill").inc(int((found == 0).sum()))
 
     # -- events
 
@@ -234,19 +250,30 @@ class UserLanes:
         updates, lists = self.pipeline.learn_and_recommend(
             users, batch, wanted, self._config.k, photo_of if len(state.photos) else no_photo
         )
+        shown = state.shown
         for at, ranked in enumerate(lists):
+            event, record = events[at], records[at]
+            user_id = event.user_id
+            if user_id in shown and event.type != "impression":
+                (metrics.HIT if int(batch.items[at]) in shown[user_id] else metrics.MISS).inc()
             if ranked is None:
                 continue
-            event, record = events[at], records[at]
             trigger = _trigger("event", chunk.source, record.offset)
             time_ms = cast(int, event.timestamp)
-            self._write_list(lane, outcome, ranked, event.user_id, trigger, time_ms)
-            state.owed.settle(event.user_id)
+            trace = _traceparent(record)
+            self._write_list(lane, outcome, ranked, user_id, trigger, time_ms, trace=trace)
+            state.owed.settle(user_id)
+            shown.pop(user_id, None)
+            shown[user_id] = ranked.items.tolist()
+        while len(shown) > SHOWN_MAX:
+            del shown[next(iter(shown))]
         self._budget.spend(int(wanted.sum()), time.monotonic() - begun)
         now_ms = _now_ms()
         for at in deferred:
             event = events[at]
             state.owed.defer(event.user_id, records[at].offset, event.timestamp, now_ms)
+            if (trace := _traceparent(records[at])) is not None:
+                state.traces[event.user_id] = trace
         if len(updates):
             packed = Record(None, updates.encode(self.pipeline.items))
             outcome.add(Position(self._item_updates, 0), packed)
@@ -282,7 +309,10 @@ class UserLanes:
                     photo=self._photo(state, user_id, owed.event_time_ms),
                 )  # fmt: skip
                 trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
-                self._write_list(lane, outcome, ranked, user_id, trigger, owed.event_time_ms)
+                self._write_list(
+                    lane, outcome, ranked, user_id, trigger, owed.event_time_ms,
+                    trace=state.traces.pop(user_id, None),
+                )  # fmt: skip
             state.owed.settle(user_id)
             paid += 1
         self._budget.spend(paid, time.monotonic() - begun)
@@ -300,8 +330,9 @@ class UserLanes:
             trigger = _trigger("request", chunk.source, record.offset)
             user_id, request_id = request.user_id, request.request_id
             self._write_list(
-                lane, outcome, ranked, user_id, trigger, time_ms, request_id=request_id
-            )
+                lane, outcome, ranked, user_id, trigger, time_ms,
+                trace=_traceparent(record), request_id=request_id,
+            )  # fmt: skip
 
     # -- photos
 
@@ -324,8 +355,9 @@ class UserLanes:
             ranked = self.pipeline.recommend(state.users, slot, time_ms, embedding.k, photo=newest)
             trigger = _trigger("upload", chunk.source, record.offset)
             self._write_list(
-                lane, outcome, ranked, user_id, trigger, time_ms, upload_id=embedding.upload_id
-            )
+                lane, outcome, ranked, user_id, trigger, time_ms,
+                trace=_traceparent(record), upload_id=embedding.upload_id,
+            )  # fmt: skip
 
     def _photo(self, state: UserLane, user_id: str, time_ms: int) -> Photo | None:
         return state.photos.of(user_id, time_ms, self.pipeline.vectors.encoder_id)
@@ -343,6 +375,8 @@ class UserLanes:
             if state.users.forget(user_id, self.forgotten.until_s(user_id)):
                 state.owed.settle(user_id)
                 outcome.forgets = True
+            state.shown.pop(user_id, None)
+            state.traces.pop(user_id, None)
             state.photos.forget(user_id)
         metrics.FORGOTTEN.inc(len(asked))
 
@@ -408,6 +442,7 @@ class UserLanes:
         trigger: Trigger,
         event_time_ms: int,
         *,
+        trace: bytes | None = None,
         request_id: str | None = None,
         upload_id: str | None = None,
     ) -> None:
@@ -424,8 +459,11 @@ class UserLanes:
             request_id=request_id,
             upload_id=upload_id,
         )
-        outcome.add(Position(self._lists, lane), Record(user_id.encode(), codec.encode(answer)))
+        headers = [(HEADER_TRACEPARENT, trace)] if trace is not None else []
+        record = Record(user_id.encode(), codec.encode(answer), headers)
+        outcome.add(Position(self._lists, lane), record)
         metrics.list_written(trigger.kind)
+        self._found.append(ranked.found)
 
 
 def _trigger(kind: Literal["event", "request", "upload"], source: Position, offset: int) -> Trigger:
@@ -436,6 +474,14 @@ def _category(embedding: ImageEmbedding) -> str:
     """The likeliest category, unless the classifier does not know the photo."""
     names = [each.category for each in embedding.classes[:1]]
     return names[0] if names and names[0] != UNKNOWN else ""
+
+
+def _traceparent(record: Any) -> bytes | None:
+    """The trace that a record belongs to; its list carries it on."""
+    for name, value in record.headers:
+        if name == HEADER_TRACEPARENT and value:
+            return bytes(value)
+    return None
 
 
 def _origin(record: Any) -> str | None:

@@ -37,6 +37,7 @@ from streams.worker import GroupConfig, RoleWorker
 
 log = structlog.get_logger(__name__)
 
+ITEM_ROUNDS_PER_S = 2.0  # a busy item changes at every event: its row is written twice a second
 ROLES = ("behaviour", "items", "images")
 
 
@@ -181,6 +182,7 @@ class Worker:
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,
             round_records_max=mine.chunk_events_max,
+            rounds_per_s_max=ITEM_ROUNDS_PER_S if state_topic is topics.ITEM_STATE else 200.0,
         )
         group = GroupConfig(
             session_timeout_s=mine.session_timeout_ms / 1000,
@@ -207,6 +209,10 @@ class Worker:
     def ready(self) -> bool:
         """Assigned and restored, in every role."""
         return bool(self.workers) and self.tail_ready and all(w.ready for w in self.workers)
+
+    def lag_records(self) -> int:
+        """Records that wait in all our partitions."""
+        return sum(each.lag_records() for each in self.workers)
 
     async def until_ready(self) -> None:
         """Wait until `ready`, or until a role fails."""

@@ -23,6 +23,7 @@ from streams import crash_points, state_log
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
 from streams.state_log import Birth
+from streams.totals import Totals
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
 
 log = structlog.get_logger(__name__)
@@ -116,6 +117,8 @@ class LaneConfig:
     snapshot_interval_s: float = 60.0
     transaction_timeout_ms: int = 10_000
     round_records_max: int = 4000
+    totals: Totals = field(default_factory=Totals, compare=False)
+    rounds_per_s_max: float = 200.0  # of all lanes together: each is a transaction's CPU
 
 
 class Lane(Generic[S]):
@@ -128,6 +131,7 @@ class Lane(Generic[S]):
         application: Application[S],
         snapshots: Snapshots | None = None,
         still_ours: Callable[[], Awaitable[bool]] | None = None,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
@@ -140,7 +144,10 @@ class Lane(Generic[S]):
         self._application = application
         self._snapshots = snapshots
         self._still_ours = still_ours or _nobody_knows
+        self._turns = turns or asyncio.Semaphore()  # those who share it have so many rounds at once
         self._record_s = ROUND_S / 1000
+        self._begun_at = 0.0
+        self.pace_s = 0.0  # from round to round at least; the first after a silence starts at once
         self._state: S | None = None
         self._producer: LaneProducer | None = None
         self._waiting: list[Chunk] = []
@@ -230,6 +237,7 @@ class Lane(Generic[S]):
 
     async def _open_until_done(self) -> None:
         """Open, however long the broker takes to answer; the watchdog bounds the patience."""
+        begun = time.monotonic()
         while True:
             while self._paused and not self._stopping:  # who knows whether the lane stays ours
                 self._arrived.clear()
@@ -242,6 +250,7 @@ class Lane(Generic[S]):
                 log.warning("lane.waits_for_broker", lane=self.number, error=repr(error))
                 await asyncio.sleep(RETRY_S)
         assert self._state is not None
+        self._config.totals.spent("restore", time.monotonic() - begun)
         self._application.opened(self.number, self._state)
         self.progress_at = time.monotonic()
         self.ready.set()
@@ -289,33 +298,42 @@ class Lane(Generic[S]):
         return await state_log.committed(self._config.connection, self._config.group_id, sources)
 
     async def _round(self) -> None:
-        chunks = await self._take()
-        state = self._state
-        assert state is not None
-        due_s = self._application.due_s(self.number, state)
-        if not chunks and (due_s is None or due_s > 0 or self._paused):
-            return
-        self._resting.clear()
-        try:
-            await self._apply_and_commit(state, chunks)
-        finally:
-            self._resting.set()
-            for chunk in chunks:
-                chunk.release()
+        due = await self._wait()
+        async with self._turns:
+            chunks = [] if self._paused else self._take()
+            state = self._state
+            assert state is not None
+            if self._paused or not (chunks or due):
+                return
+            self._resting.clear()
+            try:
+                await self._apply_and_commit(state, chunks)
+            finally:
+                self._resting.set()
+                for chunk in chunks:
+                    chunk.release()
         if time.monotonic() - self._snapshot_at > self._config.snapshot_interval_s:
             self._snapshot_in_background()
 
-    async def _take(self) -> list[Chunk]:
-        """Everything that waits, up to a round's bound; nothing when a round is due without."""
+    async def _wait(self) -> bool:
+        """Until something waits; True where a round is due without. Keeps the lane's pace."""
         assert self._state is not None
         self._resting.set()
+        due = False
         if (self._paused or not self._waiting) and not self._stopping:
             self._arrived.clear()
             due_s = None if self._paused else self._application.due_s(self.number, self._state)
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._arrived.wait(), due_s)
-        if self._paused:  # no round may run across a rebalance
-            return []
+            except TimeoutError:
+                due = True
+        early_s = self._begun_at + self.pace_s - time.monotonic()
+        if early_s > 0 and (due or self._waiting) and not self._stopping:
+            await asyncio.sleep(early_s)
+        return due
+
+    def _take(self) -> list[Chunk]:
+        """Everything that waits, up to a round's bound."""
         chunks: list[Chunk] = []
         room = min(self._config.round_records_max, max(ROUND_RECORDS_MIN, self._records_in_round))
         while self._waiting and room:
@@ -353,12 +371,14 @@ class Lane(Generic[S]):
         assert self._producer is not None
         offsets = {chunk.source: chunk.end for chunk in chunks}
         state.begin()
-        begun = time.monotonic()
+        begun = self._begun_at = time.monotonic()
         outcome = self._application.apply(self.number, state, chunks)
         if inspect.isawaitable(outcome):
             outcome = await outcome
         records = sum(len(chunk.records) for chunk in chunks)
-        self._took(records, time.monotonic() - begun)
+        applied = time.monotonic()
+        self._took(records, applied - begun)
+        (totals := self._config.totals).spent("apply", applied - begun)
         writes: Mapping[Position, Sequence[Record]] = outcome.writes
         name = ""
         state_at = Position(self._config.state_topic or "", self.number)
@@ -377,12 +397,14 @@ class Lane(Generic[S]):
             self._state_end = ends.get(state_at, self._state_end)
             if name:
                 self._birth = Birth(self._state_end - 1, name)
+            totals.committed(records, time.monotonic() - applied)
         except (TransactionUncertainError, LaneFencedError) as error:
             state.rollback()
             # A transaction that timed out looks fenced too: ask the group whose lane it is.
             if isinstance(error, LaneFencedError) and not await self._still_ours():
                 raise
             log.warning("transaction.uncertain", lane=self.number, error=str(error))
+            totals.transactions["uncertain"] += 1
             await self._reopen_with(chunks)
             return
         except BaseException:

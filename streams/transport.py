@@ -135,6 +135,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._expected.clear()
         await super().on_partitions_revoked(revoked)
 
+    def lag_records(self) -> int:
+        """Records that lie in our partitions and were not fetched yet, as the last fetch told."""
+        consumer = self._thread._consumer if self._thread is not None else None
+        subscription = consumer._subscription.subscription if consumer is not None else None
+        if subscription is None or subscription.assignment is None:
+            return 0
+        lag = 0
+        for tp in subscription.assignment.tps:
+            state = subscription.assignment.state_value(tp)
+            end = state.highwater if state.lso is None else state.lso
+            if state.has_valid_position and end is not None:
+                lag += max(0, end - state.position)
+        return lag
+
     def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from `offset`: its lane has not seen what lies there."""
         if tp in self._expected:

@@ -24,6 +24,10 @@ from streams.transaction import LaneFencedError
 
 log = structlog.get_logger(__name__)
 
+# More transactions at once take longer each and are no more a second; those who wait for a turn
+# gather what arrives (docs/decisions.md).
+ROUNDS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class GroupConfig:
@@ -69,6 +73,7 @@ class RoleWorker(Generic[S]):
         snapshots: Snapshots | None = None,
     ) -> None:
         self.lanes: dict[int, Lane[S]] = {}
+        self.totals = lane_config.totals
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.assigned = False
         self._stopping = False
@@ -76,6 +81,7 @@ class RoleWorker(Generic[S]):
         self._group = group
         self._application = application
         self._snapshots = snapshots
+        self._turns = asyncio.Semaphore(ROUNDS_AT_ONCE)
         self.app = self._faust_app()
 
     def _faust_app(self) -> faust.App:
@@ -159,13 +165,9 @@ class RoleWorker(Generic[S]):
         return self._lane_config.group_id
 
     def lag_records(self) -> int:
-        """Records between the lanes' positions and the ends of their partitions, as last seen."""
-        ends = self.app.monitor.tp_end_offsets
-        lag = 0
-        for lane in self.lanes.values():
-            for source, position in lane.positions.items():
-                lag += max(0, int(ends.get(TP(*source), 0) or 0) - position)
-        return lag
+        """Records in our partitions that no round has taken yet, as last seen."""
+        waiting = sum(lane.waiting_records for lane in self.lanes.values())
+        return int(self.app.consumer.lag_records()) + waiting
 
     def _fail(self, error: BaseException) -> None:
         if not self.failure.done():
@@ -202,11 +204,14 @@ class RoleWorker(Generic[S]):
             lane.resume()
         for number in sorted(wanted - self.lanes.keys()):
             lane = Lane(
-                number, self._lane_config, self._application, self._snapshots, self._still_ours
-            )
+                number, self._lane_config, self._application, self._snapshots, self._still_ours,
+                self._turns,
+            )  # fmt: skip
             self.lanes[number] = lane
             lane.start()
             lane.task.add_done_callback(functools.partial(self._lane_ended, lane))
+        for lane in self.lanes.values():
+            lane.pace_s = len(self.lanes) / self._lane_config.rounds_per_s_max
         self.assigned = True
         log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
         await asyncio.gather(*(lane.close() for lane in lost))
