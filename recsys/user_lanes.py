@@ -242,7 +242,7 @@ class UserLanes:
             ],
         )
         wanted, deferred = self._share_budget(batch)
-        begun = time.monotonic()
+        lists_s = self.pipeline.lists_s
 
         def photo_of(at: int) -> Photo | None:
             return self._photo(state, events[at].user_id, cast(int, events[at].timestamp))
@@ -267,7 +267,7 @@ class UserLanes:
             shown[user_id] = ranked.items.tolist()
         while len(shown) > SHOWN_MAX:
             del shown[next(iter(shown))]
-        self._budget.spend(int(wanted.sum()), time.monotonic() - begun)
+        self._budget.spend(int(wanted.sum()), self.pipeline.lists_s - lists_s)
         now_ms = _now_ms()
         for at in deferred:
             event = events[at]
