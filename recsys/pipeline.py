@@ -7,6 +7,7 @@
 Serving learns and then recommends; evaluation recommends and then learns. Same halves.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -90,6 +91,7 @@ class Pipeline:
         self.catalogue = catalogue
         self.vectors = ProductVectors(items, "") if vectors is None else vectors
         self.mapping: ImageMapping | None = None
+        self.lists_s = 0.0  # spent on lists so far, for those who budget it
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
         names = [source.name for source in self.sources]
@@ -129,10 +131,12 @@ class Pipeline:
         lists: list[Ranked | None] = [None] * len(batch)
         for event in np.flatnonzero(want).tolist():
             chunk.apply(event + 1)
+            begun = time.perf_counter()
             lists[event] = self.recommend(
                 users, int(batch.users[event]), int(batch.times_ms[event]), k,
                 photo=photo_of(event),
             )  # fmt: skip
+            self.lists_s += time.perf_counter() - begun
         chunk.apply(len(batch))
         return chunk.updates(), lists
 
