@@ -29,7 +29,7 @@ from recsys.features import Features, default_groups
 from recsys.item_updates import ItemUpdates
 from recsys.learn import ChunkLearner
 from recsys.photos import Photo
-from recsys.rank import Rank, RankConfig, Scored
+from recsys.rank import Rank, RankConfig, Scored, hear_photo
 from recsys.ranked import Ranked
 from recsys.rerank import RerankConfig, choose, fill, usable_items
 from recsys.state import ItemState, UserState
@@ -57,8 +57,8 @@ class PipelineConfig:
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
     sources: tuple[str, ...] | None = None
-    candidates_per_source: int = 20
-    position_decay: float = 0.9
+    candidates_per_source: int = 30
+    position_decay: float = 0.8
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
 
@@ -95,6 +95,7 @@ class Pipeline:
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
         names = [source.name for source in self.sources]
+        self._image = names.index("image") if "image" in names else None
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
         self._union = Union(self.sources)
@@ -192,7 +193,10 @@ class Pipeline:
     def _scored(self, context: Context) -> Scored:
         answers = [source.candidates(context) for source in self.sources]
         candidates = self._union.join(answers, context.query.usable, context.limit)
-        return self.rank.score(context, candidates)
+        scored = self.rank.score(context, candidates)
+        if context.photo is None or self._image is None:
+            return scored
+        return hear_photo(scored, self._image, context.photo.weight)
 
     def _remember(self, users: UserState, user_slot: int, scored: Scored) -> None:
         while len(self._newest_lists) >= NEWEST_LISTS:
@@ -215,8 +219,9 @@ class Pipeline:
             taste=self.taste_of(photo),
         )  # fmt: skip
         return Context(
-            self.items, self.catalogue, past, query, now_ms / 1000.0, limit, allowed, photo
-        )
+            self.items, self.catalogue, past, query, now_ms / 1000.0, limit, allowed, photo,
+            similar_to,
+        )  # fmt: skip
 
     def taste_of(self, photo: Photo | None) -> NDArray[np.float32] | None:
         """What photos say in the profile space, shape (f,), as loud as they still are."""
