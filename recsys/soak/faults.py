@@ -24,7 +24,8 @@ class Tally:
     fault: str
     tried: int = 0
     survived: int = 0
-    recovery_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)  # until the first new list
+    all_s: list[float] = field(default_factory=list)  # until every lane had one
     lost: int = 0
     doubled: int = 0
     notes: list[str] = field(default_factory=list)
@@ -47,7 +48,9 @@ class Faults:
         return self.tallies.setdefault(fault, Tally(fault))
 
     async def _recovered(self, tally: Tally, since: float) -> None:
-        tally.recovery_s.append(await self.shop.until_lists_flow(since))
+        first_s, all_s = await self.shop.until_lists_flow(since)
+        tally.first_s.append(first_s)
+        tally.all_s.append(all_s)
         tally.survived += 1
 
     def _one(self) -> WorkerProcess:

@@ -75,7 +75,7 @@ class Shop:
         seed: int = 1,
         partitions: int = 4,
         replication: int = 1,
-        per_s: float = 60.0,
+        per_s: float = 20.0,
     ) -> None:
         self.connection = Connection(bootstrap)
         self.prefix = prefix
@@ -122,21 +122,24 @@ class Shop:
 
     # -- waiting
 
-    async def until_lists_flow(self, since: float, timeout_s: float = 120.0) -> float:
-        """Seconds from `since` until a list for an event sent after it was readable."""
+    async def until_lists_flow(self, since: float, timeout_s: float = 120.0) -> tuple[float, float]:
+        """Wait until every lane has written a list for an event sent after `since`.
+
+        Seconds from `since` until the first of these lists was readable, and until all lanes had
+        one. Raises SoakError.
+        """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             sent = self.feed.sent_at
-            fresh = [
-                at
-                for place, at in list(self.lists.arrived.items())
-                if at > since and sent.get(place, 0.0) > since
-            ]
-            if fresh:
-                return min(fresh) - since
+            first: dict[int, float] = {}
+            for place, at in list(self.lists.arrived.items()):
+                if at > since and sent.get(place, 0.0) > since:
+                    first[place[0]] = min(at, first.get(place[0], at))
+            if len(first) == self.partitions:
+                return min(first.values()) - since, max(first.values()) - since
             await asyncio.sleep(POLL_S)
         tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
-        raise SoakError(f"no new list within {timeout_s:.0f} s\n{tails}")
+        raise SoakError(f"not every lane wrote lists again within {timeout_s:.0f} s\n{tails}")
 
     async def until_settled(self, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Wait until everything that was sent is applied, folded and answered."""

@@ -135,7 +135,7 @@ class Feed:
     connection: Connection
     prefix: str
     traffic: Traffic
-    per_s: float = 60.0
+    per_s: float = 20.0
     accepted: list[tuple[int, int]] = field(default_factory=list)  # events: partition and offset
     sent_at: dict[tuple[int, int], float] = field(default_factory=dict)  # by place, monotonic
     refused: int = 0
