@@ -33,7 +33,7 @@ class TuneSettings:
     batch: int = 32
     dropout: float = 0.3
     label_smoothing: float = 0.1
-    trunk_rate: float = 0.1
+    trunk_rate: float = 0.2
     scale: float = 30.0
 
 

@@ -270,9 +270,7 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
         return np.stack(rows)
 
     settings = AlexNetSettings(width=width)
-    schedule = _schedule(
-        job, Schedule(epochs=20, learning_rate=2e-4, weight_decay=0.02, warmup_epochs=2)
-    )
+    schedule = _schedule(job, Schedule(epochs=20, learning_rate=3e-4, weight_decay=0.02))
     network, history = train_network(
         pixels("train"), parts.labels("train"), pixels("validation"), parts.labels("validation"),
         parts.classes, settings, schedule, job.checkpoint, _epochs(job, schedule.epochs),
