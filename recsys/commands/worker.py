@@ -1,5 +1,6 @@
 """`recsys worker` and `recsys demo`: hand over to the composition roots."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ def worker(
 ) -> None:
     """Run a worker until SIGTERM: learn from every event and write ranked lists."""
     given = settings(worker={"roles": roles}) if roles else settings()
+    # A list's products are too small to share among threads; numpy reads this when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from recsys import worker as composition
 
     raise typer.Exit(composition.run(given, given.worker.roles))
