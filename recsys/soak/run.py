@@ -175,21 +175,19 @@ def _prefix() -> str:
 
 def as_rows(report: Report) -> list[dict[str, object]]:
     """The table, for people and for machines."""
-    rows: list[dict[str, object]] = []
-    for row in report.rows:
-        rows.append(
-            {
-                "fault": row.fault,
-                "tried": row.tried,
-                "survived": row.survived,
-                "lost": row.lost,
-                "doubled": row.doubled,
-                "first_list_p50_s": round(statistics.median(row.first_s), 1),
-                "first_list_max_s": round(max(row.first_s), 1),
-                "all_lanes_max_s": round(max(row.all_s), 1),
-            }
-        )
-    return rows
+    return [
+        {
+            "fault": row.fault,
+            "tried": row.tried,
+            "survived": row.survived,
+            "lost": row.lost,
+            "doubled": row.doubled,
+            "first_list_p50_s": round(statistics.median(row.first_s), 1),
+            "first_list_max_s": round(max(row.first_s), 1),
+            "all_lanes_max_s": round(max(row.all_s), 1),
+        }
+        for row in report.rows
+    ]
 
 
 def as_markdown(report: Report) -> str:
