@@ -12,6 +12,9 @@ def soak(
     share: Annotated[
         float, typer.Option(min=0.01, max=100, help="How much of the full plan; 1 is 100 kills.")
     ] = 1.0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Instead: break what chance says for so long.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="What is broken when, and what is sent.")] = 1,
     table: Annotated[
         Path | None, typer.Option(help="Write the table to this Markdown file too.")
@@ -25,7 +28,10 @@ def soak(
     """
     from recsys.soak import run as composition
 
-    report = run(composition.run(composition.Plan().scaled(share), seed, say))
+    if minutes is None:
+        report = run(composition.run(composition.Plan().scaled(share), seed, say))
+    else:
+        report = run(composition.run_for(minutes, seed, say))
     rows = composition.as_rows(report)
     if as_json:
         print_json({"seed": seed, "holds": report.holds, "faults": rows,

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Faults:
         tally.tried += 1
         worker = self._one()
         worker.kill()
-        passes = self._random.randint(1, 2 if point == "restore" else 12)
+        passes = 1 if point == "restore" else self._random.randint(1, 12)
         worker.start(crash_at=f"{point}:{passes}")
         worker.wanted = False
         await worker.until_ended(120.0)
@@ -196,6 +197,19 @@ class Faults:
         await self.proxy.heal()
         await self._recovered(tally, time.monotonic())
 
+    async def fill_disk(self, disk: Path) -> None:
+        """The broker's disk is full; its operator makes room, and starts it again."""
+        assert self.kafka is not None
+        tally = self.tally("broker's disk full")
+        tally.tried += 1
+        filler = disk / "filler"
+        await asyncio.to_thread(_fill, filler)
+        await asyncio.sleep(8.0)
+        filler.unlink()
+        await asyncio.to_thread(self.kafka.kill)
+        await asyncio.to_thread(self.kafka.restart)
+        await self._recovered(tally, time.monotonic())
+
     # -- input
 
     async def poison(self, count: int = 1000) -> None:
@@ -205,6 +219,12 @@ class Faults:
         since = time.monotonic()
         await self.shop.feed.send_poison(count)
         await self._recovered(tally, since)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
 
 
 def _change_version(path: Path) -> None:

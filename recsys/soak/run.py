@@ -1,11 +1,14 @@
 """The soak: faults in groups, the account after each group, and the table at the end."""
 
 import random
+import shutil
 import statistics
+import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from streams.crash_points import POINTS
 from streams.local_kafka import HOST, LocalKafka, free_ports
 
 PROXIED = "PROXIED"
+FAULTS_AN_ACCOUNT = 5
+SMALL_DISK_MB = 192
 Say = Callable[[str], None]
 
 
@@ -35,7 +40,8 @@ class Plan:
     broker_kills: int = 3
     cuts: int = 6
     poison: int = 3
-    nodes: int = 3  # of the three-broker cluster, each killed once; 0 leaves it out
+    nodes: int = 3  # of the three-broker cluster, one after the other; 0 leaves it out
+    full_disks: int = 2
 
     def scaled(self, share: float) -> "Plan":
         """A share of it, at least one of each."""
@@ -70,6 +76,8 @@ async def run(plan: Plan, seed: int, say: Say) -> Report:
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         async with one_broker(Path(folder), seed) as faults:
             await _try_groups(faults, _groups(faults, plan, seed), report, say)
+        if plan.full_disks:
+            await _fill_disks(plan, seed, Path(folder), report, say)
         if plan.nodes:
             async with three_brokers(Path(folder) / "three", seed) as faults:
                 nodes = {
@@ -77,6 +85,33 @@ async def run(plan: Plan, seed: int, say: Say) -> Report:
                 }
                 await _try_groups(faults, nodes, report, say)
     return report
+
+
+async def _fill_disks(plan: Plan, seed: int, folder: Path, report: Report, say: Say) -> None:
+    with _small_disk(folder / "small") as disk:
+        if disk is None:
+            say("full disk: not tried, no small disk can be mounted here")
+            return
+        async with one_broker(folder / "workers", seed, kafka_folder=disk) as faults:
+            tries = [_bind(faults.fill_disk, disk)] * plan.full_disks
+            await _try_groups(faults, {"full disk": tries}, report, say)
+
+
+@contextmanager
+def _small_disk(path: Path) -> Iterator[Path | None]:
+    path.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or umount is None:
+        yield None
+        return
+    options = ["-t", "tmpfs", "-o", f"size={SMALL_DISK_MB}m", "recsys-soak", str(path)]
+    if subprocess.run([mount, *options], check=False, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield path
+    finally:
+        subprocess.run([umount, "--lazy", str(path)], check=False)
 
 
 Group = Sequence[Callable[[], Awaitable[None]]]
@@ -108,37 +143,69 @@ def _bind(fault: Callable[..., Awaitable[None]], *given: object) -> Callable[[],
 async def _try_groups(
     faults: Faults, groups: Mapping[str, Group], report: Report, say: Say
 ) -> None:
-    shop = faults.shop
-    worker = shop.workers[0]
     for name, tries in groups.items():
         before = set(faults.tallies)
         for number, fault in enumerate(tries, start=1):
             say(f"{name}: {number} of {len(tries)}")
             await fault()
-        if not tries:
-            continue
-        account = await shop.account()
-        report.accounts.append(account)
-        rows = [tally for key, tally in faults.tallies.items() if key not in before]
-        for row in rows:  # the account is the group's: each of its rows answers for it
-            row.lost, row.doubled = account.lost, account.doubled
-        report.rows += rows
-        report.memory_mb.append(worker.memory_mb())
-        say(f"{name}: {account.applied} applied, {account.lists} lists, {account.lost} lost, "
-            f"{account.doubled} doubled")  # fmt: skip
-        for finding in account.findings:
-            say(f"  {finding}")
-        if not account.holds:
-            raise SoakError(f"{name}: the account does not hold: {account.findings[:3]}")
+        if tries:
+            rows = [tally for key, tally in faults.tallies.items() if key not in before]
+            await _account(faults, rows, report, f"{name}: ", say)
+            report.rows += rows
+
+
+async def _account(
+    faults: Faults, rows: Sequence[Tally], report: Report, prefix: str, say: Say
+) -> None:
+    """Account for everything up to here: each of the rows answers for all of it."""
+    account = await faults.shop.account()
+    report.accounts.append(account)
+    for row in rows:
+        row.lost, row.doubled = account.lost, account.doubled
+    report.memory_mb.append(faults.shop.workers[0].memory_mb())
+    say(f"{prefix}{account.accepted} accepted, {account.applied} applied, {account.lists} lists, "
+        f"{account.lost} lost, {account.doubled} doubled")  # fmt: skip
+    if not account.holds:
+        raise SoakError("the account does not hold:\n" + "\n".join(account.findings))
+
+
+async def run_for(minutes: float, seed: int, say: Say) -> Report:
+    """Break whatever chance says until the time is up. Raises SoakError."""
+    report = Report([], [], [])
+    rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
+    with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
+        async with one_broker(Path(folder), seed) as faults:
+            tries: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+                (5, faults.kill),
+                (4, lambda: faults.kill_at(rng.choice(POINTS))),
+                (3, faults.join_and_leave),
+                (1, faults.freeze),
+                (2, faults.corrupt_snapshots),
+                (3, faults.cut),
+                (1, lambda: faults.pause_broker(5.0)),
+                (1, faults.kill_broker),
+                (1, faults.poison),
+            ]
+            weights = [weight for weight, _ in tries]
+            while time.monotonic() < deadline:
+                for _ in range(FAULTS_AN_ACCOUNT):
+                    await rng.choices(tries, weights)[0][1]()
+                rows = list(faults.tallies.values())
+                await _account(faults, rows, report, f"{sum(r.tried for r in rows)} faults: ", say)
+            report.rows += faults.tallies.values()
+    return report
 
 
 @asynccontextmanager
-async def one_broker(folder: Path, seed: int, per_s: float = 20.0) -> AsyncIterator[Faults]:
+async def one_broker(
+    folder: Path, seed: int, per_s: float = 20.0, kafka_folder: Path | None = None
+) -> AsyncIterator[Faults]:
     """A shop with one worker at work, behind a proxy, on one broker of its own."""
     client, outside = free_ports(2)
     advertised = f"PLAINTEXT://{HOST}:{client},{PROXIED}://{HOST}:{outside}"
     kafka = LocalKafka(
         find_runtime(show_progress=False),
+        folder=kafka_folder,
         port=client,
         listeners={PROXIED: "PLAINTEXT"},
         properties={"advertised.listeners": advertised},
