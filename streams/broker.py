@@ -13,7 +13,8 @@ from pathlib import Path
 
 from streams import kafka_runtime
 from streams.kafka_runtime import BrokerError, Runtime
-from streams.local_kafka import LocalKafka, brokers_known
+from streams.local_kafka import LocalKafka
+from streams.loopback import brokers_known
 
 __all__ = ["Broker", "BrokerError", "LocalKafka", "Runtime", "find_runtime", "open_broker"]
 

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from streams.kafka_node import STOP_TIMEOUT_S
 from streams.kafka_runtime import BrokerError, Runtime
-from streams.local_kafka import READY_TIMEOUT_S, STOP_TIMEOUT_S, LocalKafka
+from streams.local_kafka import READY_TIMEOUT_S, LocalKafka
 
 PORT = 9092
 

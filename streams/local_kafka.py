@@ -4,85 +4,26 @@ It leaves nothing behind: its processes end with the block, and where this proce
 watchdog ends them. `pause`, `kill` and `restart` are there for tests of faults.
 """
 
-import asyncio
 import base64
-import os
-import random
-import shlex
 import shutil
 import signal
-import socket
-import subprocess
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streams import kafka_runtime
+from streams.kafka_node import SCRAM, Node
 from streams.kafka_runtime import BrokerError, Runtime
+from streams.loopback import HOST, brokers_known, free_ports, is_free
+
+__all__ = ["HOST", "BrokerError", "LocalKafka", "brokers_known", "free_ports"]
 
 READY_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 15.0
-LOG_TAIL_LINES = 25
 PORT_TRIES = 3
-# Below the ephemeral range: a client that redials a dead port of that range may connect to itself,
-# and then the port is taken when the broker comes back.
-PORT_MIN, PORT_MAX = 12_000, 30_000
-HOST = "127.0.0.1"
-SCRAM = "SCRAM-SHA-512"
-# SIGKILL when our end of the pipe closes, however that came about. Works on Linux and macOS,
-# where PR_SET_PDEATHSIG would be Linux alone and fire when the starting *thread* ends.
-WATCHDOG = 'read -r _; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || rm -rf "$2"'
-
-LOGGING = """\
-Configuration:
-  status: error
-  Appenders:
-    Console: {name: STDERR, target: SYSTEM_ERR, PatternLayout: {pattern: "%d %p %m (%c)%n"}}
-  Loggers:
-    Root: {level: WARN, AppenderRef: {ref: STDERR}}
-    Logger:
-      - {name: kafka.server.KafkaRaftServer, level: INFO}
-"""
-
-
-@dataclass
-class Node:
-    """One Kafka process: its ports, its folder, and its log."""
-
-    node_id: int
-    folder: Path
-    ports: dict[str, int]
-    process: "subprocess.Popen[bytes] | None" = None
-    watchdog: "subprocess.Popen[bytes] | None" = None
-    log_path: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.log_path = self.folder / "server.log"
-
-    @property
-    def properties_path(self) -> Path:
-        return self.folder / "server.properties"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs (a paused one runs)."""
-        alive = self.process is not None and self.process.poll() is None
-        return self.process.pid if self.process is not None and alive else None
-
-    def log_tail(self) -> str:
-        """The last lines of its log, without the frames of stack traces."""
-        if not self.log_path.exists():
-            return "(no log)"
-        lines = self.log_path.read_text("utf-8", "replace").splitlines()
-        told = [line for line in lines if not line.startswith(("\tat ", "WARNING: "))]
-        return "\n".join(told[-LOG_TAIL_LINES:])
 
 
 class LocalKafka:
@@ -152,11 +93,11 @@ class LocalKafka:
         if self.runtime is None:
             self.runtime = kafka_runtime.from_lock(show_progress=self._show_progress)
         for attempt in range(1, PORT_TRIES + 1):
-            self._lay_out()
+            self._lay_out(self.runtime)
             try:
                 self._format()
                 for node in self.nodes:
-                    self._launch(node)
+                    node.launch(self._temporary, self._keep_open)
                 self.wait_ready()
             except BaseException as error:
                 taken = any("already in use" in node.log_tail() for node in self.nodes)
@@ -170,13 +111,10 @@ class LocalKafka:
     def stop(self) -> None:
         """End every node (SIGTERM, then SIGKILL) and remove a temporary folder."""
         for node in self.nodes:
-            if node.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(node.pid, signal.SIGCONT)
-                    os.kill(node.pid, signal.SIGTERM)
+            node.send(signal.SIGCONT, signal.SIGTERM)
         # All are told before any is waited for: a controller quorum ends together or not at all.
         for node in self.nodes:
-            _reap(node, STOP_TIMEOUT_S)
+            node.reap()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
@@ -197,27 +135,24 @@ class LocalKafka:
     def pause(self, node_id: int | None = None) -> None:
         """Freeze one node, or all (SIGSTOP): connections stay open and nothing answers."""
         for node in self._chosen(node_id):
-            if node.process is not None:
-                node.process.send_signal(signal.SIGSTOP)
+            node.send(signal.SIGSTOP)
 
     def resume(self, node_id: int | None = None) -> None:
         """Let a paused node, or all, go on."""
         for node in self._chosen(node_id):
-            if node.process is not None:
-                node.process.send_signal(signal.SIGCONT)
+            node.send(signal.SIGCONT)
 
     def kill(self, node_id: int | None = None) -> None:
         """End one node, or all, as a power cut would (SIGKILL). The data stay."""
         for node in self._chosen(node_id):
-            if node.process is not None:
-                node.process.kill()
-            _reap(node, STOP_TIMEOUT_S)
+            node.send(signal.SIGKILL)
+            node.reap()
 
     def restart(self, node_id: int | None = None) -> None:
         """Start what was killed again, on the same ports and data; wait until it is ready."""
         for node in self._chosen(node_id):
             if node.pid is None:
-                self._launch(node)
+                node.launch(self._temporary, self._keep_open)
         self.wait_ready()
 
     def _chosen(self, node_id: int | None) -> list[Node]:
@@ -225,25 +160,23 @@ class LocalKafka:
 
     # ---- how -------------------------------------------------------------------------------------
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, runtime: Runtime) -> None:
         if self.folder is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="recsys-kafka-"))
         base = self.folder or self._temporary
         assert base is not None
         names = ["PLAINTEXT", "CONTROLLER", *self._listeners]
         ports = free_ports(len(names) * self._node_count)
-        if self._port is not None and self._node_count == 1 and _is_free(self._port):
+        if self._port is not None and self._node_count == 1 and is_free(self._port):
             ports[0] = self._port
         self.nodes = []
         for index in range(self._node_count):
             mine = ports[index * len(names) : (index + 1) * len(names)]
             folder = base / f"node-{index + 1}"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.nodes.append(Node(index + 1, folder, dict(zip(names, mine, strict=True))))
+            listening = dict(zip(names, mine, strict=True))
+            self.nodes.append(Node(index + 1, folder, listening, runtime, self._heap_mb))
         for node in self.nodes:
-            lines = [f"{name}={value}" for name, value in self._server_properties(node).items()]
-            node.properties_path.write_text("\n".join(lines) + "\n", "utf-8")
-            (node.folder / "log4j2.yaml").write_text(LOGGING, "utf-8")
+            node.write_files(self._server_properties(node))
 
     def _server_properties(self, node: Node) -> dict[str, str]:
         clustered = self._node_count > 1
@@ -305,62 +238,10 @@ class LocalKafka:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if cluster_id.startswith("-"):
             cluster_id = "A" + cluster_id[1:]  # or it reads as an option
-        arguments = ["format", "--ignore-formatted", "--cluster-id", cluster_id]
-        for name, password in self._scram_users.items():
-            arguments += ["--add-scram", f"{SCRAM}=[name={name},password={password}]"]
-        jobs = []
-        for node in self.nodes:
-            if (node.folder / "data" / "meta.properties").exists():
-                continue  # the data of an earlier start, with a cluster id of their own
-            command = self._java(node, "kafka.tools.StorageTool", quick=True)
-            with node.log_path.open("ab") as log:
-                jobs.append(
-                    subprocess.Popen(
-                        [*command, *arguments, "--config", str(node.properties_path)],
-                        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    )
-                )  # fmt: skip
-        exit_codes = [job.wait() for job in jobs]
+        jobs = [node.format(cluster_id, self._scram_users) for node in self.nodes]
+        exit_codes = [job.wait() for job in jobs if job is not None]
         if any(exit_codes):
             raise BrokerError(f"Apache Kafka could not format its storage.\n{self._log_tails()}")
-
-    def _launch(self, node: Node) -> None:
-        command = [*self._java(node, "kafka.Kafka"), str(node.properties_path)]
-        with node.log_path.open("ab") as log:
-            node.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: the broker outlives our clean stop
-                pass_fds=() if self._keep_open is None else (self._keep_open,),
-            )
-        if self._keep_open is None:
-            folder = str(self._temporary or "")
-            node.watchdog = subprocess.Popen(
-                ["/bin/sh", "-c", WATCHDOG, "watchdog", str(node.process.pid), folder],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-
-    def _java(self, node: Node, main: str, quick: bool = False) -> list[str]:
-        assert self.runtime is not None
-        heap = os.environ.get("KAFKA_HEAP_OPTS", f"-Xms128m -Xmx{self._heap_mb}m")
-        return [
-            str(self.runtime.java),
-            *shlex.split(heap),
-            "-XX:+UseSerialGC",
-            # Formatting is over before the optimising compiler would pay.
-            *(["-XX:TieredStopAtLevel=1"] if quick else []),
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={node.folder / 'log4j2.yaml'}",
-            *shlex.split(os.environ.get("KAFKA_OPTS", "")),
-            "-cp",
-            self.runtime.class_path,
-            main,
-        ]
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each running node answers a metadata request that names all running nodes.
@@ -384,78 +265,3 @@ class LocalKafka:
     def _log_tails(self) -> str:
         tails = [f"--- {node.log_path}\n{node.log_tail()}" for node in self.nodes]
         return "\n".join(tails)
-
-
-def _reap(node: Node, timeout_s: float) -> None:
-    """Wait for a node that was told to end, insist, and call off its watchdog."""
-    if node.process is not None:
-        try:
-            node.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            node.process.kill()
-            node.process.wait()
-        node.process = None
-    if node.watchdog is not None:
-        node.watchdog.kill()
-        node.watchdog.wait()
-        if node.watchdog.stdin is not None:
-            node.watchdog.stdin.close()
-        node.watchdog = None
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct loopback ports that are free now, below the ephemeral range."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randint(PORT_MIN, PORT_MAX)
-        if port not in ports and _is_free(port):
-            ports.append(port)
-    return ports
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def brokers_known(address: str, timeout_s: float = 5.0) -> int:
-    """How many brokers the metadata of the Kafka at `address` names; 0 where none answers.
-
-    Safe to call where an event loop runs: it has a thread and a loop of its own.
-    """
-    found = 0
-
-    def ask() -> None:
-        nonlocal found
-        found = asyncio.run(_brokers_known(address, timeout_s))
-
-    # A plain connection first: a client that is refused logs an error, and here that is no error.
-    first = address.split(",", maxsplit=1)[0]
-    host, _, port = first.rpartition(":")
-    with suppress(OSError), socket.create_connection((host, int(port)), timeout_s):
-        thread = threading.Thread(target=ask, name="kafka-ready")
-        thread.start()
-        thread.join()
-    return found
-
-
-async def _brokers_known(address: str, timeout_s: float) -> int:
-    from aiokafka.client import AIOKafkaClient
-    from aiokafka.errors import KafkaError
-
-    client = AIOKafkaClient(
-        bootstrap_servers=address, request_timeout_ms=int(timeout_s * 1000), client_id="ready"
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            await client.bootstrap()
-        return len(client.cluster.brokers())
-    except (KafkaError, OSError, TimeoutError):
-        return 0
-    finally:
-        await client.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from streams import kafka_runtime
 from streams.broker import Broker, BrokerError, LocalKafka, open_broker
 from streams.kafka_runtime import read_lock
-from streams.local_kafka import brokers_known, free_ports
+from streams.loopback import brokers_known, free_ports
 
 KAFKA_VERSION = next(jar.version for jar in read_lock() if jar.artifact == "kafka_2.13")
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaConnectionError, for_code
 from streams import detached_kafka, kafka_runtime
 from streams.broker import Broker, BrokerError, LocalKafka, find_runtime, open_broker
 from streams.kafka_runtime import Jar, Runtime, is_pinned, read_lock
-from streams.local_kafka import PORT_MAX, PORT_MIN, brokers_known, free_ports
+from streams.loopback import PORT_MAX, PORT_MIN, brokers_known, free_ports
 
 CONTENT = b"a jar"
 JAR = Jar(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "org.example", "thing", "1.0")
