@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
+from recsys.settings import Settings
+from recsys.wanted import OWN
 from streams import topics
 from streams.permissions import Operation, Permission
 from streams.topics import Topic, dead_letters_of
 
 FOLLOWED = (  # what every worker reads whole
     topics.CATALOGUE, topics.ITEM_STATE, topics.ITEM_FACTORS, topics.ITEM_EMBEDDINGS,
-    topics.FORGET,
+    topics.FORGET, topics.CONTROL,
 )  # fmt: skip
 USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS, topics.FORGET)
 
@@ -32,30 +34,38 @@ WRITES: dict[str, tuple[Topic, ...]] = {
 GROUPS = {"behaviour": ("behaviour",), "items": ("items",), "images": ("uploads", "pictures")}
 
 
-def permissions(prefix: str, application: str, roles: Iterable[str]) -> list[Permission]:
+def permissions(settings: Settings, roles: Iterable[str]) -> list[Permission]:
     """What a worker of these roles needs, each rule once."""
     rules: dict[Permission, None] = {}
-    for rule in _describe(prefix):
+    for operation in _DESCRIBE:
+        rule = Permission("topic", f"{settings.prefix}.", operation, prefixed=True)
         rules[rule] = None
     for role in roles:
-        for rule in _of_role(prefix, application, role):
+        for rule in _of_role(settings, role):
             rules[rule] = None
     return list(rules)
 
 
-def _describe(prefix: str) -> Iterator[Permission]:
-    operations: tuple[Operation, ...] = ("DESCRIBE", "DESCRIBE_CONFIGS")
-    for operation in operations:
-        yield Permission("topic", f"{prefix}.", operation, prefixed=True)
+_DESCRIBE: tuple[Operation, ...] = ("DESCRIBE", "DESCRIBE_CONFIGS")
 
 
-def _of_role(prefix: str, application: str, role: str) -> Iterator[Permission]:
+def _of_role(settings: Settings, role: str) -> Iterator[Permission]:
+    application = settings.own_application
     for topic in (*READS[role], *FOLLOWED):
-        yield Permission("topic", topic.name(prefix), "READ")
+        for name in _names(settings, topic):
+            yield Permission("topic", name, "READ")
     for topic in WRITES[role]:
-        yield Permission("topic", topic.name(prefix), "WRITE")
+        for name in _names(settings, topic):
+            yield Permission("topic", name, "WRITE")
     for group in GROUPS[role]:
         yield Permission("group", f"{application}-{group}", "READ")
         yield Permission("transactional-id", f"{application}-{group}-", "WRITE", prefixed=True)
     if role == "items":
         yield Permission("transactional-id", f"{application}-refit", "WRITE")
+
+
+def _names(settings: Settings, topic: Topic) -> set[str]:
+    """A topic's name; lists go to the live topic, or to the generation's own."""
+    if topic is topics.RECOMMENDATIONS:
+        return {topic.name(settings.prefix), topic.name(settings.own_prefix)}
+    return {topic.name(settings.own_prefix if topic in OWN else settings.prefix)}

@@ -17,6 +17,7 @@ from recsys.commands import (
     forget,
     images,
     produce,
+    promote,
     recommendations,
     replay,
     schema,
@@ -70,6 +71,7 @@ app.command("recommendations")(recommendations.recommendations)
 app.command("evaluate")(evaluate.evaluate)
 app.command("state")(state.state)
 app.command("forget")(forget.forget)
+app.command("promote")(promote.promote)
 app.command("soak")(soak.soak)
 app.command("schema")(schema.schema)
 app.command("config")(config.config)

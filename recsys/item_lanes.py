@@ -1,6 +1,6 @@
 """The items role: one writer an item. Folds what the lanes of users learned into item state."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -54,13 +54,17 @@ class ItemLane:
 class ItemLanes:
     """The application of the items role."""
 
-    def __init__(self, pipeline: Pipeline, tail: Tail, refits: Refits, prefix: str) -> None:
+    def __init__(
+        self, pipeline: Pipeline, tail: Tail, refits: Refits, prefix: str, own_prefix: str,
+        is_live: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self.pipeline = pipeline
         self.refits = refits
         self._tail = tail
-        self._updates = topics.ITEM_UPDATES.name(prefix)
+        self._is_live = is_live
+        self._updates = topics.ITEM_UPDATES.name(own_prefix)
         self._catalogue = topics.CATALOGUE.name(prefix)
-        self._state = topics.ITEM_STATE.name(prefix)
+        self._state = topics.ITEM_STATE.name(own_prefix)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -109,6 +113,8 @@ class ItemLanes:
 
     def _check_catalogue(self, lane: int, chunk: Chunk, outcome: Outcome) -> None:
         """Every worker reads the catalogue by itself; its owner alone writes the dead letters."""
+        if not self._is_live():
+            return
         _, _, bad = codec.decode_chunk(topics.CATALOGUE, chunk.records)
         target = Position(topics.dead_letter_name(chunk.source.topic), lane)
         for record, error in bad:

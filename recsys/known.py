@@ -17,6 +17,7 @@ from recsys.candidates import Learned
 from recsys.settings import Settings
 from recsys.state import History, UserState
 from recsys.user_lanes import UserLane
+from recsys.wanted import OWN
 from recsys.worker import Worker
 from streams import admin, topics
 from streams.chunk import Position
@@ -54,12 +55,13 @@ class Known:
 
     async def load(self) -> None:
         """Read catalogue, item state and factors to their end. Raises AdminError."""
-        names = [topic.name(self.settings.prefix) for topic in _READ]
+        given = self.settings
+        names = [topic.name(given.own_prefix if topic in OWN else given.prefix) for topic in _READ]
         found = await admin.find_topics(self._worker.connection, names)
         for name in names:
             if name not in found:
                 raise admin.AdminError(f"{name} is missing: recsys topics create")
-        self.lanes = found[topics.USER_STATE.name(self.settings.prefix)].partitions
+        self.lanes = found[topics.USER_STATE.name(self.settings.own_prefix)].partitions
         await self._worker.tail.start()
         try:
             await self._worker.tail.catch_up()
@@ -78,7 +80,7 @@ class Known:
                 if only is None or record.key[:-2] == stem  # two bytes tell which of its records
             )
 
-        topic = topics.USER_STATE.name(self.settings.prefix)
+        topic = topics.USER_STATE.name(self.settings.own_prefix)
         await restore(self._worker.connection, Position(topic, lane), load)
         return held.users
 

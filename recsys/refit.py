@@ -47,7 +47,7 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     rows, columns, weights, users, reflects = [], [], [], 0, {}
     for lane in range(settings.partitions):
         state = UserLane(UserState(items))
-        source = Position(topics.USER_STATE.name(settings.prefix), lane)
+        source = Position(topics.USER_STATE.name(settings.own_prefix), lane)
         restored = await state_log.restore(connection, source, _loader(state))
         reflects[str(lane)] = restored.end
         pages = state.users.pages
@@ -126,14 +126,14 @@ def _mapping(
 async def _write(
     settings: Settings, announcement: factors.Announcement, fitted: factors.Refit
 ) -> None:
-    target = Position(topics.ITEM_FACTORS.name(settings.prefix), 0)
+    target = Position(topics.ITEM_FACTORS.name(settings.own_prefix), 0)
     records = [Record(*record) for record in factors.encode(announcement, fitted)]
     producer = LaneProducer(
-        settings.connection(), f"{settings.application}-refit", timeout_ms=60_000
+        settings.connection(), f"{settings.own_application}-refit", timeout_ms=60_000
     )
     await producer.start()
     try:
-        await producer.commit({target: records}, {}, f"{settings.application}-refit")
+        await producer.commit({target: records}, {}, f"{settings.own_application}-refit")
     finally:
         await producer.stop()
 

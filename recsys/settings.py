@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PREFIX = "RECSYS_"
 CONFIG_VARIABLE = "RECSYS_CONFIG"  # path of the file, where it is not ./recsys.toml
 CONFIG_FILE = "recsys.toml"
+MAIN = "main"  # the generation that writes the live lists until another is promoted
 DAY_MS = 24 * 60 * 60 * 1000
 
 Role = Literal["behaviour", "items", "images"]
@@ -207,6 +208,10 @@ class Settings(BaseSettings):
         "stem of the consumer group and of the transactional ids",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$",
     )
+    generation: str = setting(
+        MAIN, "which version this is; others than main keep topics and groups of their own",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,30}$",
+    )  # fmt: skip
     partitions: int = setting(
         24, "lanes: partitions of the topics keyed by user; fixed for good", ge=1, le=1000
     )
@@ -219,6 +224,17 @@ class Settings(BaseSettings):
     rank: Rank = Rank()
     images: Images = Images()
     security: Security = Security()
+
+    @property
+    def own_prefix(self) -> str:
+        """What the names of this generation's own topics begin with."""
+        return self.prefix if self.generation == MAIN else f"{self.prefix}.{self.generation}"
+
+    @property
+    def own_application(self) -> str:
+        """The stem of this generation's groups and transactional ids."""
+        main = self.generation == MAIN
+        return self.application if main else f"{self.application}.{self.generation}"
 
     def connection(self) -> "Connection":
         """How to reach the broker, checked. Raises SecurityError."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.classifier import UNKNOWN
@@ -18,13 +19,16 @@ from models.columns import NONE
 from recsys import metrics
 from recsys import owed as owed_lists
 from recsys import photos as photo_records
+from recsys import switches as switch_records
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.owed import OwedLists
 from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
 from recsys.ranked import Ranked
+from recsys.settings import MAIN
 from recsys.state import StateLimits, UserState
+from recsys.switches import Control, Switches, promoted
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
@@ -40,6 +44,8 @@ from streams.events import (
 from streams.lane import Outcome
 from streams.partition import partition_of
 
+log = structlog.get_logger(__name__)
+
 ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
 SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
@@ -52,6 +58,7 @@ class UserLane:
         self.users = users
         self.owed = OwedLists()
         self.photos = Photos() if photos is None else photos
+        self.switches = Switches()
         self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
         self.traces: dict[str, bytes] = {}  # traceparent of events whose list waits
 
@@ -60,6 +67,7 @@ class UserLane:
         self.users.begin()
         self.owed.begin()
         self.photos.begin()
+        self.switches.begin()
 
     def commit(self) -> None:
         """Keep the round's changes."""
@@ -76,23 +84,30 @@ class UserLane:
     def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
         """The round's changes, as records of the state log."""
         rows = self.users.dirty_records()
-        return rows + self.owed.dirty_records() + self.photos.dirty_records()
+        beside = self.owed.dirty_records() + self.photos.dirty_records()
+        return rows + beside + self.switches.dirty_records()
 
     def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take back records of the state log."""
         rows: list[tuple[bytes, bytes | None]] = []
         owed: list[tuple[bytes, bytes | None]] = []
         photos: list[tuple[bytes, bytes | None]] = []
-        parts = {owed_lists.SUFFIX: owed, photo_records.SUFFIX: photos}
+        switches: list[tuple[bytes, bytes | None]] = []
+        parts = {
+            owed_lists.SUFFIX: owed,
+            photo_records.SUFFIX: photos,
+            switch_records.SUFFIX: switches,
+        }
         for record in records:
             parts.get(record[0][-2:], rows).append(record)
         self.users.load_records(rows)
         self.owed.load_records(owed)
         self.photos.load_records(photos)
+        self.switches.load_records(switches)
 
     def snapshot(self) -> dict[str, Any]:
         """A copy that later rounds do not touch."""
-        beside = self.owed.snapshot() + self.photos.snapshot()
+        beside = self.owed.snapshot() + self.photos.snapshot() + self.switches.snapshot()
         return {
             **self.users.snapshot(),
             "beside_keys": [key.hex() for key, _ in beside],
@@ -111,6 +126,8 @@ class UserLanesConfig:
     """Names and bounds of the behaviour role. Rates are for the whole worker."""
 
     prefix: str = "recsys"
+    own_prefix: str = "recsys"
+    generation: str = MAIN
     partitions: int = 24
     k: int = 10
     variant: str = "default"
@@ -153,11 +170,13 @@ class UserLanes:
     """The application of the behaviour role."""
 
     def __init__(
-        self, pipeline: Pipeline, config: UserLanesConfig, forgotten: Forgotten | None = None
-    ) -> None:
+        self, pipeline: Pipeline, config: UserLanesConfig, forgotten: Forgotten | None = None,
+        control: Control | None = None,
+    ) -> None:  # fmt: skip
         self.pipeline = pipeline
         self.lanes: dict[int, UserLane] = {}
         self.forgotten = forgotten if forgotten is not None else Forgotten()
+        self.control = control if control is not None else Control()
         self._config = config
         self._budget = ListBudget(config.lists_per_s_max)
         self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
@@ -167,7 +186,10 @@ class UserLanes:
         self._embeddings = topics.IMAGE_EMBEDDINGS.name(name)
         self._forget = topics.FORGET.name(name)
         self._lists = topics.RECOMMENDATIONS.name(name)
-        self._item_updates = topics.ITEM_UPDATES.name(name)
+        # A generation that is not live writes lists aside, to be compared; the main one none.
+        aside = config.own_prefix != name
+        self._lists_aside = topics.RECOMMENDATIONS.name(config.own_prefix) if aside else None
+        self._item_updates = topics.ITEM_UPDATES.name(config.own_prefix)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -179,7 +201,9 @@ class UserLanes:
     def open(self, lane: int) -> UserLane:
         """An empty lane."""
         users = UserState(self.pipeline.items, self._config.limits)
-        return UserLane(users, Photos(self._config.image_half_life_days))
+        state = UserLane(users, Photos(self._config.image_half_life_days))
+        state.switches.load_records(self.control.of(lane).snapshot())
+        return state
 
     def opened(self, lane: int, state: UserLane) -> None:
         """The lane is restored."""
@@ -261,7 +285,7 @@ class UserLanes:
             trigger = _trigger("event", chunk.source, record.offset)
             time_ms = cast(int, event.timestamp)
             trace = _traceparent(record)
-            self._write_list(lane, outcome, ranked, user_id, trigger, time_ms, trace=trace)
+            self._write_list(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
             state.owed.settle(user_id)
             shown.pop(user_id, None)
             shown[user_id] = ranked.items.tolist()
@@ -310,7 +334,7 @@ class UserLanes:
                 )  # fmt: skip
                 trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
                 self._write_list(
-                    lane, outcome, ranked, user_id, trigger, owed.event_time_ms,
+                    lane, state, outcome, ranked, user_id, trigger, owed.event_time_ms,
                     trace=state.traces.pop(user_id, None),
                 )  # fmt: skip
             state.owed.settle(user_id)
@@ -330,7 +354,7 @@ class UserLanes:
             trigger = _trigger("request", chunk.source, record.offset)
             user_id, request_id = request.user_id, request.request_id
             self._write_list(
-                lane, outcome, ranked, user_id, trigger, time_ms,
+                lane, state, outcome, ranked, user_id, trigger, time_ms,
                 trace=_traceparent(record), request_id=request_id,
             )  # fmt: skip
 
@@ -344,7 +368,7 @@ class UserLanes:
             if embedding.encoder != self.pipeline.vectors.encoder_id:
                 known = self.pipeline.vectors.encoder_id or "none"
                 error = DecodeError("image", "encoder", f"{embedding.encoder}, not {known}")
-                self._refuse(lane, record, error, outcome)
+                self._refuse(lane, state, record, error, outcome)
                 continue
             user_id, time_ms = embedding.user_id, embedding.timestamp
             vector = np.frombuffer(embedding.vector, "<f4")
@@ -355,7 +379,7 @@ class UserLanes:
             ranked = self.pipeline.recommend(state.users, slot, time_ms, embedding.k, photo=newest)
             trigger = _trigger("upload", chunk.source, record.offset)
             self._write_list(
-                lane, outcome, ranked, user_id, trigger, time_ms,
+                lane, state, outcome, ranked, user_id, trigger, time_ms,
                 trace=_traceparent(record), upload_id=embedding.upload_id,
             )  # fmt: skip
 
@@ -387,7 +411,7 @@ class UserLanes:
     ) -> tuple[list[Any], list[Any]]:
         """Decode a chunk; dead letters and records of other lanes are written on the way."""
         messages, records, bad = codec.decode_chunk(
-            topic, chunk.records, self._config.future_ms_max
+            topic, self._without_markers(state, chunk), self._config.future_ms_max
         )
         known = state.users.find
         kept_messages, kept_records = [], []
@@ -397,7 +421,8 @@ class UserLanes:
             if known(message.user_id) == NONE:
                 home = partition_of(record.key, self._config.partitions)
                 if home != lane:
-                    self._pass_on(home, record, outcome)
+                    if self._is_live(state, record.topic, record.offset):
+                        self._pass_on(home, record, outcome)
                     continue
             if (
                 len(self.forgotten)
@@ -417,10 +442,33 @@ class UserLanes:
             kept_messages.append(message)
             kept_records.append(record)
         for record, error in bad:
-            self._refuse(lane, record, error, outcome)
+            self._refuse(lane, state, record, error, outcome)
         return kept_messages, kept_records
 
-    def _refuse(self, lane: int, record: Any, error: DecodeError, outcome: Outcome) -> None:
+    def _without_markers(self, state: UserLane, chunk: Chunk) -> list[Any]:
+        """The chunk's records; markers of a promotion take effect from their offset on."""
+        markers = [(record, promoted(record)) for record in chunk.records if record.key is None]
+        found = {record.offset: name for record, name in markers if name is not None}
+        if not found:
+            return chunk.records
+        for offset, name in found.items():
+            state.switches.add(chunk.source.topic, offset, name)
+            log.info("generation.promoted", name=name, source=chunk.source, offset=offset)
+        return [record for record in chunk.records if record.offset not in found]
+
+    def _is_live(self, state: UserLane, topic: str, offset: int) -> bool:
+        """Whether what a record causes outside of our own topics is ours to write."""
+        if not len(state.switches):
+            return self._config.generation == MAIN
+        if topic == self._forget:  # it is compacted, and can hold no marker
+            return state.switches.latest(self._behaviour) == self._config.generation
+        return state.switches.live(topic, offset) == self._config.generation
+
+    def _refuse(
+        self, lane: int, state: UserLane, record: Any, error: DecodeError, outcome: Outcome
+    ) -> None:
+        if not self._is_live(state, record.topic, record.offset):
+            return
         target = Position(topics.dead_letter_name(record.topic), lane)
         outcome.add(target, dead_letters.dead_letter(record, error))
         metrics.dead_letter(record.topic, error.reason)
@@ -436,6 +484,7 @@ class UserLanes:
     def _write_list(
         self,
         lane: int,
+        state: UserLane,
         outcome: Outcome,
         ranked: Ranked,
         user_id: str,
@@ -446,6 +495,10 @@ class UserLanes:
         request_id: str | None = None,
         upload_id: str | None = None,
     ) -> None:
+        live = self._is_live(state, trigger.topic, trigger.offset)
+        target = self._lists if live else self._lists_aside
+        if target is None:
+            return
         version = self.pipeline.model_version
         answer = RankedList(
             list_id=f"{trigger.topic}/{lane}/{trigger.offset}@{version}",
@@ -461,7 +514,7 @@ class UserLanes:
         )
         headers = [(HEADER_TRACEPARENT, trace)] if trace is not None else []
         record = Record(user_id.encode(), codec.encode(answer), headers)
-        outcome.add(Position(self._lists, lane), record)
+        outcome.add(Position(target, lane), record)
         metrics.list_written(trigger.kind)
         self._found.append(ranked.found)
 

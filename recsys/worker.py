@@ -25,11 +25,13 @@ from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.refit import Refits
 from recsys.rerank import RerankConfig
-from recsys.settings import Settings
+from recsys.settings import MAIN, Settings
 from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
+from recsys.switches import Control
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
+from recsys.wanted import wanted_topics
 from streams import admin, codec, interpreter, permissions, topics
 from streams.lane import LaneConfig
 from streams.tail import Tail
@@ -60,6 +62,7 @@ class Worker:
         )
         self.factors = Factors()
         self.forgotten = Forgotten()
+        self.control = Control()
         self._refit: Refit | None = None
         self.refits = Refits(settings)
         self.tail = Tail(self.connection, self._loaders())
@@ -74,10 +77,11 @@ class Worker:
         prefix = self.settings.prefix
         return {
             topics.CATALOGUE.name(prefix): self._load_products,
-            topics.ITEM_STATE.name(prefix): self._load_items,
-            topics.ITEM_FACTORS.name(prefix): self._load_factors,
+            topics.ITEM_STATE.name(self.settings.own_prefix): self._load_items,
+            topics.ITEM_FACTORS.name(self.settings.own_prefix): self._load_factors,
             topics.ITEM_EMBEDDINGS.name(prefix): self._load_vectors,
             topics.FORGET.name(prefix): self.forgotten.load,
+            topics.CONTROL.name(prefix): self.control.load,
         }
 
     def _load_products(self, records: list[ConsumerRecord]) -> None:
@@ -132,11 +136,14 @@ class Worker:
 
     async def _check_topics(self) -> None:
         settings = self.settings
-        wanted = admin.wanted_topics(
-            settings.prefix, settings.partitions, settings.item_partitions, settings.replication
-        )
+        if settings.generation != MAIN and "images" in self.roles:
+            raise WorkerFailedError(
+                "generations share what photos say, the images role reads them once: start "
+                f"{settings.generation} with --role behaviour --role items"
+            )
+        wanted = wanted_topics(settings)
         names = [each.name for each in wanted]
-        rules = acls.permissions(settings.prefix, settings.application, self.roles)
+        rules = acls.permissions(settings, self.roles)
         try:
             lacking = await permissions.missing(self.connection, rules, names)
             found = await admin.find_topics(self.connection, names)
@@ -156,10 +163,15 @@ class Worker:
         """What each role runs: the name of its group, the application, and its state topic."""
         settings = self.settings
         if "behaviour" in self.roles:
-            self.users = UserLanes(self.pipeline, user_lanes_config(settings), self.forgotten)
+            self.users = UserLanes(
+                self.pipeline, user_lanes_config(settings), self.forgotten, self.control
+            )
             yield "behaviour", self.users, topics.USER_STATE
         if "items" in self.roles:
-            items = ItemLanes(self.pipeline, self.tail, self.refits, settings.prefix)
+            items = ItemLanes(
+                self.pipeline, self.tail, self.refits, settings.prefix, settings.own_prefix,
+                self._is_live,
+            )  # fmt: skip
             yield "items", items, topics.ITEM_STATE
         if "images" in self.roles:
             from recsys.image_lanes import ImageLanes  # it needs Pillow
@@ -175,9 +187,9 @@ class Worker:
         snapshots = Path(settings.data_dir) / "snapshots"
         lanes = LaneConfig(
             connection=self.connection,
-            group_id=f"{settings.application}-{group_name}",
+            group_id=f"{settings.own_application}-{group_name}",
             topics=application.inputs,
-            state_topic=state_topic.name(settings.prefix) if state_topic else None,
+            state_topic=state_topic.name(settings.own_prefix) if state_topic else None,
             snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,
@@ -209,6 +221,11 @@ class Worker:
     def ready(self) -> bool:
         """Assigned and restored, in every role."""
         return bool(self.workers) and self.tail_ready and all(w.ready for w in self.workers)
+
+    def _is_live(self) -> bool:
+        """Whether our generation writes the lists, after the last promotion."""
+        behaviour = topics.BEHAVIOUR.name(self.settings.prefix)
+        return self.control.of(0).latest(behaviour) == self.settings.generation
 
     def lag_records(self) -> int:
         """Records that wait in all our partitions."""
@@ -245,6 +262,8 @@ def user_lanes_config(settings: Settings) -> UserLanesConfig:
     mine, state = settings.worker, settings.state
     return UserLanesConfig(
         prefix=settings.prefix,
+        own_prefix=settings.own_prefix,
+        generation=settings.generation,
         partitions=settings.partitions,
         k=settings.rank.k,
         lists_per_s_max=2.5 * mine.list_events_per_s_max,

@@ -109,6 +109,10 @@ DEAD_LETTER_HEADERS = {
     events.HEADER_DLQ_FIELD: "The field at fault, e.g. timestamp, filter.items[], key or body.",
     events.HEADER_DLQ_MESSAGE: "The same in a sentence.",
 }
+_PROMOTED = {
+    events.HEADER_PROMOTE: "Alone, on a record without key and body: from here on this generation "
+    "writes the lists.",
+}
 RESOLVED_HEADER = {
     events.HEADER_DLQ_RESOLVED: "Alone, on a record without key and body: the dead letter at this "
     "partition/offset was sent back by recsys replay --dlq.",
@@ -124,6 +128,8 @@ def headers_of(topic: Topic) -> dict[str, str]:
         headers |= _UPLOAD_HEADERS
     if topic.keyed == "user" and topic.dead_letters:
         headers |= _PASSED_ON
+    if topic in (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS):
+        headers |= _PROMOTED
     return headers
 
 

@@ -118,6 +118,10 @@ ITEM_FACTORS = Topic(
     "factors of the newest refit, and the record that announces it", public=False,
     message_bytes_max=PACKED_BYTES_MAX, body_bytes_max=PACKED_BYTES_MAX,
 )  # fmt: skip
+CONTROL = Topic(
+    "control.v1", "user", None, "binary", "compact",
+    "which generation writes the live lists, from which offsets on", public=False,
+)  # fmt: skip
 IMAGE_EMBEDDINGS = Topic(
     "image-embeddings.v1", "user", events.ImageEmbedding, "msgpack", "delete",
     "uploads as vectors", public=False, dead_letters=True, retention_ms=7 * DAY_MS,
@@ -130,4 +134,5 @@ ITEM_EMBEDDINGS = Topic(
 TOPICS: tuple[Topic, ...] = (
     BEHAVIOUR, REQUESTS, IMAGE_UPLOADS, FORGET, CATALOGUE, PRODUCT_IMAGES, RECOMMENDATIONS,
     USER_STATE, ITEM_UPDATES, ITEM_STATE, ITEM_FACTORS, IMAGE_EMBEDDINGS, ITEM_EMBEDDINGS,
+    CONTROL,
 )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 
 from recsys.commands.common import (
     FAILURE,
+    CommandError,
     JsonOption,
     connection,
     parse_fields,
@@ -51,6 +52,13 @@ def replay(
     prefix: Annotated[
         str | None, typer.Option(help="A shadow run: into the topics under another prefix.")
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GENERATION",
+            help="Rebuild a new generation beside the live one, and compare the two.",
+        ),
+    ] = None,
     dlq: Annotated[
         bool, typer.Option("--dlq", help="Send dead letters back; each goes back once.")
     ] = False,
@@ -78,6 +86,11 @@ def replay(
             raise typer.BadParameter("--dlq goes without FILE, --prefix and --speed")
         _dead_letters(given, topic, parse_fields(changes or []), reason, dry_run, as_json)
         return
+    if shadow is not None:
+        if file is not None or topic is not None or prefix is not None:
+            raise typer.BadParameter("--shadow goes without FILE, --topic and --prefix")
+        _shadow(given, shadow, as_json)
+        return
     if changes or reason:
         raise typer.BadParameter("--set and --reason go with --dlq")
     if (file is None) == (topic is None):
@@ -91,6 +104,34 @@ def replay(
         assert topic is not None
         start_ms = _time_ms(from_time) if from_time is not None else None
         _topic(target, topic, from_offset, start_ms, speed, by_time, limit, dry_run, as_json)
+
+
+def _shadow(given: Settings, generation: str, as_json: bool) -> None:
+    """Read the whole log into a generation's own topics; then say how it differs."""
+    from recsys.shadow import compare, live_generation, rebuild
+    from recsys.worker import configure_logging
+
+    mine = given.model_copy(update={"generation": generation})
+
+    async def work() -> Any:
+        live = await live_generation(mine)
+        if live == generation:
+            raise CommandError(f"{generation} writes the live lists: it can not be its own shadow")
+        with progress_bar(None, shown=not as_json) as update:
+            await rebuild(mine, lambda done, waiting: update(done, f"{done} records"))
+        return live, await compare(mine, live)
+
+    configure_logging()
+    live, told = run(work())
+    if as_json:
+        print_json({"generation": generation, "live": live, **told.as_json()})
+        return
+    print_table(f"{generation} beside {live}", told.lanes, ["lane", "same_events", "digests_equal"])
+    users = told.users
+    say(f"User records: {users['records_equal']} of {users['records_compared']} are the same.")
+    say(f"Counts of items are {'the same' if told.items_equal else 'not the same'}.")
+    for name, each in told.quality.items():
+        say(f"{name}: {each['hits']} hits of {each['answers']}, hit rate {each['hit_rate']}")
 
 
 def _file(

@@ -96,7 +96,7 @@ def acls(
     for name in role or ():
         if name not in READS:
             raise typer.BadParameter(f"{name} is no role; they are {', '.join(READS)}")
-    rules = permissions(given.prefix, given.application, role or given.worker.roles)
+    rules = permissions(given, role or given.worker.roles)
     rows = [
         {
             "resource": rule.resource,
@@ -116,11 +116,9 @@ def acls(
 
 
 def _wanted(given: Any) -> list["WantedTopic"]:
-    from streams import admin
+    from recsys.wanted import wanted_topics
 
-    return admin.wanted_topics(
-        given.prefix, given.partitions, given.item_partitions, given.replication
-    )
+    return wanted_topics(given)
 
 
 def _plain(told: list["Difference"]) -> list[dict[str, str]]:

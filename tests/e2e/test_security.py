@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from recsys import acls
+from recsys.settings import Settings
 from streams import admin, permissions, producer, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
@@ -159,7 +160,7 @@ class TestAcls:
 
     @pytest.fixture
     def rules(self, shop: Shop) -> Iterator[list[permissions.Permission]]:
-        rules = acls.permissions(shop.prefix, shop.prefix, self.ROLES)
+        rules = acls.permissions(Settings(prefix=shop.prefix, application=shop.prefix), self.ROLES)
 
         async def each(change: Any) -> None:
             for rule in rules:

@@ -1,0 +1,112 @@
+"""Letting a generation take over the live lists, at a fenced offset of each input."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from recsys.settings import MAIN, Settings
+from recsys.switches import SUFFIX, Control
+from recsys.wanted import wanted_topics
+from streams import admin, topics
+from streams.chunk import Position, Record
+from streams.connection import Connection
+from streams.events import HEADER_PROMOTE
+from streams.replay import read_topic
+from streams.state_log import committed, reader
+from streams.transaction import LaneProducer
+
+# Compacted inputs can hold no marker: forgetting and products are the same to all generations.
+MARKED = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS)
+TIMEOUT_MS = 60_000
+
+
+class PromotionError(Exception):
+    """The generation cannot take over; the message says why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was done: who writes the lists now, who did before, and from which offsets on."""
+
+    generation: str
+    before: str
+    offsets: dict[Position, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        fences = {f"{at.topic}/{at.partition}": offset for at, offset in self.offsets.items()}
+        return {"generation": self.generation, "before": self.before, "offsets": fences}
+
+
+async def promote(settings: Settings, generation: str, lag_max: int) -> Promotion:
+    """Mark the inputs: from here on `generation` writes the lists. Raises PromotionError.
+
+    Refused where it is more than `lag_max` records of behaviour behind, for its lists would come
+    late; `main` or any other generation is gone back to in the same way.
+    """
+    connection = settings.connection()
+    target = settings.model_copy(update={"generation": generation})
+    await _check_topics(connection, target)
+    control = await read_control(connection, settings.prefix)
+    behaviour = topics.BEHAVIOUR.name(settings.prefix)
+    before = control.of(0).latest(behaviour)
+    if before == generation:
+        raise PromotionError(f"{generation} writes the live lists already")
+    behind = sum((await lag(connection, target)).values())
+    if behind > lag_max:
+        raise PromotionError(
+            f"{generation} is {behind} events behind, {lag_max} are allowed: let its workers run"
+        )
+    names = [topic.name(settings.prefix) for topic in MARKED]
+    places = [Position(name, p) for name in names for p in range(settings.partitions)]
+    marker = Record(None, None, [(HEADER_PROMOTE, generation.encode())])
+    producer = LaneProducer(connection, f"{settings.application}-promote", timeout_ms=TIMEOUT_MS)
+    await producer.start()
+    try:
+        ends = await producer.commit({at: [marker] for at in places}, {}, "")
+        offsets = {at: end - 1 for at, end in ends.items()}
+        for at, offset in offsets.items():
+            control.of(at.partition).add(at.topic, offset, generation)
+        records = {
+            Position(topics.CONTROL.name(settings.prefix), lane): [
+                Record(*change) for change in switches.dirty_records()
+            ]
+            for lane, switches in control.lanes.items()
+        }
+        await producer.commit(records, {}, "")
+    finally:
+        await producer.stop()
+    return Promotion(generation, before, offsets)
+
+
+async def read_control(connection: Connection, prefix: str) -> Control:
+    """Every promotion so far. Raises ReplayError."""
+    control = Control()
+    async for records in read_topic(connection, topics.CONTROL.name(prefix)):
+        control.load(record for record in records if record.key.endswith(SUFFIX))
+    return control
+
+
+async def lag(connection: Connection, settings: Settings) -> dict[int, int]:
+    """How many events of behaviour a generation has yet to take, by lane."""
+    name = topics.BEHAVIOUR.name(settings.prefix)
+    places = [Position(name, p) for p in range(settings.partitions)]
+    done = await committed(connection, f"{settings.own_application}-behaviour", places)
+    consumer = reader(connection)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(*at) for at in places])
+    finally:
+        await consumer.stop()
+    # Markers of transactions take an offset each that nobody commits: they may show as lag.
+    return {at.partition: max(0, ends[TopicPartition(*at)] - done[at]) for at in places}
+
+
+async def _check_topics(connection: Connection, target: Settings) -> None:
+    wanted = wanted_topics(target)
+    found = await admin.find_topics(connection, [each.name for each in wanted])
+    missing = [each.name for each in wanted if each.name not in found]
+    if missing:
+        told = "" if target.generation == MAIN else f" with RECSYS_GENERATION={target.generation}"
+        raise PromotionError(f"{missing[0]} is missing: recsys topics create{told}")

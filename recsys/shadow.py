@@ -1,0 +1,187 @@
+"""A generation beside the live one: rebuild it from the log, and compare the two."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from recsys.promotion import read_control
+from recsys.settings import Settings
+from recsys.state import ItemState, UserState
+from recsys.user_lanes import UserLane
+from recsys.wanted import wanted_topics
+from recsys.worker import Worker
+from streams import admin, topics
+from streams.chunk import Position
+from streams.events import RankedList
+from streams.replay import read_topic
+from streams.state_log import committed, restore
+
+POLL_S = 0.5
+TOPIC_POLLS = 60
+QUIET_POLLS = 4  # markers of transactions can leave a lag of some offsets that never goes away
+
+
+@dataclass
+class Comparison:
+    """Two generations side by side. Digests compare only where both have taken the same events."""
+
+    lanes: list[dict[str, Any]] = field(default_factory=list)
+    users: dict[str, int] = field(default_factory=dict)
+    items_equal: bool = False
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "lanes": self.lanes, "users": self.users, "items_equal": self.items_equal,
+            "quality": self.quality,
+        }  # fmt: skip
+
+
+async def rebuild(settings: Settings, tell: Any) -> None:
+    """Make the generation's topics, and let a worker learn the log until it has caught up."""
+    connection = settings.connection()
+    wanted = wanted_topics(settings)
+    await admin.create_topics(connection, wanted)
+    for _ in range(TOPIC_POLLS):  # a topic is made before it can be seen
+        if len(await admin.find_topics(connection, [each.name for each in wanted])) == len(wanted):
+            break
+        await asyncio.sleep(POLL_S)
+    pages = settings.worker.model_copy(update={"web_port": 0})
+    worker = Worker(settings.model_copy(update={"worker": pages}), ("behaviour", "items"))
+    try:
+        await worker.start()
+        await worker.until_ready()
+        before, quiet = -1, 0
+        while quiet < QUIET_POLLS:
+            await asyncio.sleep(POLL_S)
+            if (failure := worker.failure()) is not None:
+                raise failure
+            done = sum(each.totals.records for each in worker.workers)
+            waiting = worker.lag_records()
+            quiet = quiet + 1 if done == before and not waiting else 0
+            before = done
+            tell(done, waiting)
+    finally:
+        await worker.stop()
+
+
+async def compare(settings: Settings, live: str) -> Comparison:
+    """The generation of the settings beside the `live` one."""
+    mine, other = settings, settings.model_copy(update={"generation": live})
+    told = Comparison()
+    counts: Counter[str] = Counter()
+    for lane in range(settings.partitions):
+        here, there = await _lane(mine, lane), await _lane(other, lane)
+        first, second = dict(here.users.records()), dict(there.users.records())
+        counts["compared"] += len(first.keys() | second.keys())
+        counts["equal"] += sum(second.get(key) == value for key, value in first.items())
+        at_here, at_there = await _position(mine, lane), await _position(other, lane)
+        told.lanes.append(
+            {
+                "lane": lane,
+                "offsets": {mine.generation: at_here, live: at_there},
+                "same_events": at_here == at_there,
+                "digests_equal": here.users.digest() == there.users.digest(),
+            }
+        )
+    told.users = {"records_compared": counts["compared"], "records_equal": counts["equal"]}
+    told.items_equal = (await _items(mine)).digest() == (await _items(other)).digest()
+    lists = {
+        mine.generation: await _lists(mine, mine.own_prefix),
+        live: await _lists(mine, mine.prefix),
+    }
+    told.quality = await _quality(settings, lists)
+    return told
+
+
+async def live_generation(settings: Settings) -> str:
+    """Who writes the live lists now."""
+    control = await read_control(settings.connection(), settings.prefix)
+    return control.of(0).latest(topics.BEHAVIOUR.name(settings.prefix))
+
+
+async def _lane(settings: Settings, lane: int) -> UserLane:
+    from recsys.pipeline import default_models
+
+    state = UserLane(UserState(ItemState(default_models())))
+    source = Position(topics.USER_STATE.name(settings.own_prefix), lane)
+
+    def load(records: list[Any]) -> None:
+        state.load_records((record.key, record.value) for record in records)
+
+    await restore(settings.connection(), source, load)
+    return state
+
+
+async def _items(settings: Settings) -> ItemState:
+    from recsys.pipeline import default_models
+
+    items = ItemState(default_models())
+
+    def load(records: list[Any]) -> None:
+        items.load_records((record.key, record.value) for record in records)
+
+    for partition in range(settings.item_partitions):
+        source = Position(topics.ITEM_STATE.name(settings.own_prefix), partition)
+        await restore(settings.connection(), source, load)
+    return items
+
+
+async def _position(settings: Settings, lane: int) -> int:
+    source = Position(topics.BEHAVIOUR.name(settings.prefix), lane)
+    group = f"{settings.own_application}-behaviour"
+    return (await committed(settings.connection(), group, [source]))[source]
+
+
+async def _lists(settings: Settings, prefix: str) -> dict[tuple[int, int], frozenset[str]]:
+    """The lists that answer events, by the event's place."""
+    decode = msgspec.json.Decoder(RankedList).decode
+    found = {}
+    async for records in read_topic(settings.connection(), topics.RECOMMENDATIONS.name(prefix)):
+        for record in records:
+            given = decode(record.value)
+            if given.trigger.kind == "event":
+                items = frozenset(item.item_id for item in given.items)
+                found[given.trigger.partition, given.trigger.offset] = items
+    return found
+
+
+async def _quality(
+    settings: Settings, lists: dict[str, dict[tuple[int, int], frozenset[str]]]
+) -> dict[str, dict[str, float]]:
+    """How often a user's next event is in the list before it, over the lists that both wrote."""
+    both = set.intersection(*(set(found) for found in lists.values()))
+    shown: dict[str, tuple[int, int]] = {}
+    hits: Counter[str] = Counter()
+    answers = 0
+    name = topics.BEHAVIOUR.name(settings.prefix)
+    async for records in read_topic(settings.connection(), name):
+        for record in records:
+            try:
+                event = msgspec.json.decode(record.value or b"", type=_Event)
+            except msgspec.MsgspecError:
+                continue
+            if (place := shown.get(event.user_id)) is not None and event.type != "impression":
+                answers += 1
+                for generation, found in lists.items():
+                    hits[generation] += event.item_id in found[place]
+            if (record.partition, record.offset) in both:
+                shown[event.user_id] = (record.partition, record.offset)
+    return {
+        generation: {
+            "answers": answers,
+            "hits": hits[generation],
+            "hit_rate": round(hits[generation] / answers, 6) if answers else 0.0,
+        }
+        for generation in lists
+    }
+
+
+class _Event(msgspec.Struct):
+    user_id: str
+    item_id: str
+    type: str

@@ -1,0 +1,112 @@
+"""Which generation writes the live lists, and from which offset on.
+
+A generation is a set of workers with state topics and groups of their own; all generations read the
+same input topics. `recsys promote` appends a marker to each partition of the inputs, in one
+transaction: from the marker's offset on the lists belong to the generation it names, before it to
+the one before. Every generation meets the marker at the same offset, so no list is missing and none
+is written twice, however far one is behind the other. The markers are facts of the log: they are
+kept in each lane's state log, and all of them in a compacted control topic for generations to come.
+"""
+
+import json
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+
+from recsys.settings import MAIN
+from streams.events import HEADER_PROMOTE
+
+SUFFIX = b"\xff\xfc"  # after the topic's name; what ends so is neither a user's row nor a list owed
+VERSION = 1
+
+Change = tuple[bytes, bytes | None]
+
+
+class Switches:
+    """The switches of one lane, by input topic.
+
+    >>> switches = Switches()
+    >>> switches.add("shop.behaviour.v1", 7, "v2")
+    >>> [switches.live("shop.behaviour.v1", offset) for offset in (6, 7, 8)]
+    ['main', 'v2', 'v2']
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[tuple[int, str]]] = {}
+        self._changed: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def begin(self) -> None:
+        """Start a round. What a round learns here needs no taking back: it stands in the log."""
+        self._changed.clear()
+
+    def add(self, topic: str, offset: int, generation: str) -> None:
+        """From this offset of the topic on a generation writes the lists."""
+        known = self._of.setdefault(topic, [])
+        if (offset, generation) not in known:
+            insort(known, (offset, generation))
+        self._changed.add(topic)
+
+    def live(self, topic: str, offset: int) -> str:
+        """Whose the list is that answers this offset."""
+        known = self._of.get(topic, ())
+        at = bisect_right(known, offset, key=lambda switch: switch[0])
+        return known[at - 1][1] if at else MAIN
+
+    def latest(self, topic: str) -> str:
+        """Whose the lists are after the last switch."""
+        known = self._of.get(topic)
+        return known[-1][1] if known else MAIN
+
+    def dirty_records(self) -> list[Change]:
+        """The round's changes, as records of the state log."""
+        return [self._record(topic) for topic in sorted(self._changed)]
+
+    def snapshot(self) -> list[Change]:
+        """All of it, as records."""
+        return [self._record(topic) for topic in sorted(self._of)]
+
+    def _record(self, topic: str) -> Change:
+        body = json.dumps(self._of[topic]).encode()
+        return topic.encode() + SUFFIX, bytes([VERSION]) + body
+
+    def load_records(self, records: Iterable[Change]) -> None:
+        """Take records whose keys end in SUFFIX. Raises ValueError for an unknown version."""
+        for key, value in records:
+            if value is None:
+                continue
+            if value[0] != VERSION:
+                raise ValueError(f"switches of version {value[0]}, this reads {VERSION}")
+            known = self._of.setdefault(key[: -len(SUFFIX)].decode(), [])
+            for offset, generation in json.loads(value[1:]):
+                if (offset, generation) not in known:
+                    insort(known, (offset, generation))
+
+
+class Control:
+    """The control topic: the switches of every lane."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[int, Switches] = {}
+
+    def of(self, lane: int) -> Switches:
+        """The switches of a lane."""
+        return self.lanes.setdefault(lane, Switches())
+
+    def load(self, records: Iterable[ConsumerRecord]) -> None:
+        """Take records of the control topic."""
+        for record in records:
+            self.of(record.partition).load_records([(record.key, record.value)])
+
+
+def promoted(record: Any) -> str | None:
+    """The generation that a marker names; None for any other record."""
+    if record.key is None and record.value is None:
+        for name, value in record.headers:
+            if name == HEADER_PROMOTE and value:
+                return str(value.decode("utf-8", "replace"))
+    return None

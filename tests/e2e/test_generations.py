@@ -1,0 +1,159 @@
+"""Two generations side by side: compared, promoted, and gone back from, under load and a kill."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from recsys.settings import Settings
+from recsys.wanted import wanted_topics
+from streams import topics
+from tests.e2e.harness import PARTITIONS, Shop, until
+from tests.e2e.test_main_job import (  # noqa: F401
+    assert_lists_are_unique,
+    new_shop,
+    random_events,
+)
+
+ROLES = ("behaviour", "items")
+
+
+async def recsys(shop: Shop, *arguments: str, code: int = 0) -> Any:
+    """Run a command of ours; its JSON, or what it says where it shall fail."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    environ |= {
+        "RECSYS_BROKER": shop.bootstrap, "RECSYS_PREFIX": shop.prefix,
+        "RECSYS_APPLICATION": shop.prefix, "RECSYS_PARTITIONS": str(PARTITIONS),
+        "RECSYS_DATA_DIR": str(shop.folder / "commands"),
+    }  # fmt: skip
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "recsys", *arguments, "--json"], env=environ,
+        cwd=shop.folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr[-3000:]
+    return json.loads(done.stdout) if code == 0 else done.stderr
+
+
+async def settled(shop: Shop, application: str) -> None:
+    """Wait until a generation has taken every event."""
+
+    async def look() -> bool:
+        ends: dict[TopicPartition, int] = {}
+        for record in await shop.read(topics.BEHAVIOUR):
+            ends[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        client = AIOKafkaAdminClient(bootstrap_servers=shop.bootstrap)
+        await client.start()
+        try:
+            done = await client.list_consumer_group_offsets(f"{application}-behaviour")
+        finally:
+            await client.close()
+        return all(tp in done and done[tp].offset >= end for tp, end in ends.items())
+
+    await until(look, f"{application} to take every event")
+
+
+def places(lists: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(each["trigger"]["partition"], each["trigger"]["offset"]) for each in lists]
+
+
+@pytest.mark.usefixtures("broker")
+class TestGenerations:
+    async def test_a_shadow_takes_over_and_gives_back(self, new_shop: Any) -> None:  # noqa: F811
+        shop: Shop = await new_shop(WORKER__SNAPSHOT_INTERVAL_S="1")
+        main = shop.start(ROLES)
+        await main.until_ready()
+        events = random_events(8, 900)
+        sent: list[Any] = []
+
+        async def feed(part: list[dict[str, Any]]) -> None:
+            """Slowly enough that every event has a list of its own."""
+            for first in range(0, len(part), 10):
+                sent.extend(await shop.produce_events(part[first : first + 10]))
+                await asyncio.sleep(0.2)
+
+        await feed(events[:300])
+        await shop.settled()
+
+        told = await recsys(shop, "replay", "--shadow", "v2")
+        assert told["live"] == "main"
+        assert all(lane["same_events"] and lane["digests_equal"] for lane in told["lanes"])
+        assert len(told["lanes"]) == PARTITIONS
+        assert told["items_equal"]
+        assert 0 < told["users"]["records_compared"] == told["users"]["records_equal"]
+        assert told["quality"]["main"]["answers"] == told["quality"]["v2"]["answers"] > 0
+        assert told["quality"]["main"]["hits"] > 0
+
+        shadow = shop.start(ROLES, data="v2", GENERATION="v2")
+        await shadow.until_ready()
+        before = await recsys(shop, "promote", "main", code=1)
+        assert "writes the live lists already" in before
+        assert "missing" in await recsys(shop, "promote", "v3", code=1)
+
+        feeding = asyncio.create_task(feed(events[300:600]))
+        await asyncio.sleep(2)
+        there = await recsys(shop, "promote", "v2")
+        assert (there["generation"], there["before"]) == ("v2", "main")
+        await feeding
+        shadow.kill()  # what it knew of the switch must be in its state
+        shadow = shop.start(ROLES, data="v2", GENERATION="v2")
+        assert (await main.stop())[0] == 0, main.log[-3000:]
+        main = shop.start(ROLES)
+        await asyncio.gather(shadow.until_ready(), main.until_ready())
+        feeding = asyncio.create_task(feed(events[600:]))
+        await asyncio.sleep(2)
+        back = await recsys(shop, "promote", "main")
+        assert (back["generation"], back["before"]) == ("main", "v2")
+        await feeding
+        await shop.settled()
+        await settled(shop, f"{shop.prefix}.v2")
+
+        live = await shop.lists()
+        assert_lists_are_unique(live)
+        assert len(set(places(live))) == len(live)
+        assert set(places(live)) == {(at.partition, at.offset) for at in sent}
+        assert not await shop.dead_letters()
+
+        aside = places(
+            [
+                json.loads(record.value)
+                for record in await shop.read(topics.RECOMMENDATIONS.name(f"{shop.prefix}.v2"))
+            ]
+        )
+        name = shop.topic(topics.BEHAVIOUR)
+        spans = {
+            p: (there["offsets"][f"{name}/{p}"], back["offsets"][f"{name}/{p}"])
+            for p in range(PARTITIONS)
+        }
+        inside = [at for at in aside if spans[at[0]][0] <= at[1] < spans[at[0]][1]]
+        assert not inside, "lists of a live generation that did not go to the live topic"
+        assert [at for at in aside if at[1] < spans[at[0]][0]]
+        assert [at for at in aside if at[1] > spans[at[0]][1]]
+        fenced = [at for at in set(places(live)) if spans[at[0]][0] < at[1] < spans[at[0]][1]]
+        assert fenced
+
+        # Both learned everything, whoever wrote the lists.
+        told = await recsys(shop, "replay", "--shadow", "v2")
+        assert told["items_equal"]
+        assert all(lane["same_events"] and lane["digests_equal"] for lane in told["lanes"])
+
+    async def test_a_generation_has_no_photos_of_its_own(self, new_shop: Any) -> None:  # noqa: F811
+        shop: Shop = await new_shop()
+        worker = shop.start(("behaviour", "items", "images"), GENERATION="v2")
+        assert await worker.exit_code() == 1
+        assert "--role behaviour --role items" in worker.log
+
+
+def test_a_generation_keeps_apart_what_it_learns_and_shares_the_rest() -> None:
+    main = {each.name for each in wanted_topics(Settings())}
+    both = {each.name for each in wanted_topics(Settings(generation="v2"))}
+    assert main <= both
+    assert {name.removeprefix("recsys.v2.") for name in both - main} == {
+        "user-state.v1", "item-updates.v1", "item-state.v1", "item-factors.v1",
+        "recommendations.v1",
+    }  # fmt: skip
