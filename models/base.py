@@ -27,6 +27,7 @@ class ItemEvents:
     times_s: NDArray[np.uint32]  # (n,)
     clock: NDArray[np.float64]  # (n,)
     is_new: NDArray[np.bool_]  # (n,), the user's first event with this item
+    stage: NDArray[np.uint8]  # (n,), how far the user had come, see `models.history.stage_of`
     context: Slots  # (n, 16)
     ages_s: NDArray[np.uint32]  # (n, 16)
 

@@ -13,10 +13,11 @@ from models.columns import NONE, Column, touch_row
 from models.kernels import kernel
 
 PAGE_SIZE = 16
-RECENT_SIZE = 32
+RECENT_SIZE = 64
 CONTEXT_SIZE = 16
 EVENT_KEYS_SIZE = 16
 WEIGHT_UNIT = 64  # an entry's weight is in 1/64
+STAGE_STEPS = 16.0
 NO_ENTRY = 65535
 ENTRIES_MAX = 32768
 
@@ -52,13 +53,14 @@ def apply_events(
     head_counters: Any,
     pages: Any, page_marks: Any, page_epoch: Any, page_undo_slots: Any, page_undo_rows: Any,
     page_counters: Any, free_pages: Any, chain: Any,
-    applied: Any, is_new: Any, starts_step: Any, context: Any, ages_s: Any,
+    applied: Any, is_new: Any, starts_step: Any, stage: Any, context: Any, ages_s: Any,
 ) -> None:  # fmt: skip
     """Apply events [start, stop) in their order; fill what the item side must learn from each.
 
     Out, a value an event: `applied` (False: its id was seen), `is_new` (the item is new to the
-    user), `starts_step` (no event of this user had this second before), and up to 16 recent
-    distinct items with positive weight, newest first, with their ages: `context`, `ages_s`.
+    user), `starts_step` (no event of this user had this second before), `stage` (how far the user
+    had come, see `stage_of`), and up to 16 recent distinct items with positive weight, newest
+    first, with their ages: `context`, `ages_s`.
     `chain` is room for one user's page slots.
     """
     for e in range(start, stop):
@@ -89,6 +91,7 @@ def apply_events(
 
         item = items[e]
         entries = int(head.entries)
+        stage[e] = stage_of(entries)
         found, oldest, oldest_s, length = NONE, 0, np.uint32(0xFFFFFFFF), 0
         page = head.first_page
         while page != NONE:
@@ -180,6 +183,12 @@ def apply_events(
 
 
 @kernel
+def stage_of(entries: int) -> int:
+    """How far a user has come: their distinct items as a logarithm, in steps of 1/16."""
+    return min(255, int(np.rint(STAGE_STEPS * np.log2(1.0 + entries))))
+
+
+@kernel
 def _drop_recent(recent: Any, number: int) -> None:
     at = 0
     while at < RECENT_SIZE and recent[at] != number:
@@ -225,9 +234,11 @@ def read_history(
 @kernel
 def newest_liked(
     own: Any, last_s: Any, own_weights: Any, recent: Any, first: Any, now_s: float,
-    position_decay: float, items: Any, weights: Any, ages_s: Any,
+    position_decay: float, room: int, items: Any, weights: Any, ages_s: Any,
 ) -> int:  # fmt: skip
-    """The items of `first`, then the user's newest with positive weight; returns how many.
+    """The items of `first`, then the user's newest with positive weight, up to `room`.
+
+    Returns how many.
 
     A weight is the sum of the item's events, at most 1, times `position_decay` per place; the
     user's own speak softly (a tenth) behind `first`.
@@ -239,7 +250,7 @@ def newest_liked(
         decay *= position_decay
     loudness = 0.1 if count > 0 else 1.0
     for n in recent:
-        if count >= max(CONTEXT_SIZE, len(first)):
+        if count >= max(room, len(first)):
             break
         if own_weights[n] > 0.0:
             items[count] = own[n]

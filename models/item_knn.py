@@ -71,8 +71,13 @@ class PairModel:
             self._position_weights, self.config.half_life_events, self.config.both_ways,
         )  # fmt: skip
 
-    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
-        """Neighbours of the query's items; a score is a weighted sum of similarities."""
+    def recommend(
+        self, table: Table, query: Query, conditional: bool | None = None
+    ) -> tuple[Slots, Scores]:
+        """Neighbours of the query's items; a score is a weighted sum of similarities.
+
+        `conditional` reads the lists as that setting of the same name says.
+        """
         if not len(query.items):
             return empty_answer()
         if len(self._scratch) < len(table.rows):
@@ -81,25 +86,30 @@ class PairModel:
         slots, scores = np.empty(places, np.int32), np.empty(places, np.float32)
         count = score_neighbours(
             table.rows, query.items, query.weights, query.clock, self.config.half_life_events,
-            self.config.conditional, self.config.shrinkage, self._scratch, slots, scores,
+            self._reads(conditional), self.config.shrinkage, self._scratch, slots, scores,
         )  # fmt: skip
         return slots[:count], scores[:count]
 
-    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+    def carriers(
+        self, table: Table, query: Query, items: Slots, conditional: bool | None = None
+    ) -> Slots:
         """The query's item that gives each of `items` most."""
         out = np.empty(len(items), np.int32)
         strongest_sources(
             table.rows, query.items, query.weights, query.clock, self.config.half_life_events,
-            self.config.conditional, self.config.shrinkage, items, out,
+            self._reads(conditional), self.config.shrinkage, items, out,
         )  # fmt: skip
         return out
 
+    def _reads(self, conditional: bool | None) -> bool:
+        return self.config.conditional if conditional is None else conditional
+
 
 def item_knn_long(config: PairConfig | None = None) -> PairModel:
-    """Neighbours over all time."""
-    return PairModel("knn-long", config or PairConfig())
+    """Neighbours of a long time: pairs halve every 60,000 events."""
+    return PairModel("knn-long", config or PairConfig(half_life_events=60_000.0, neighbours=64))
 
 
 def item_knn_short(config: PairConfig | None = None) -> PairModel:
-    """Neighbours of late: pairs halve every 10,000 events."""
-    return PairModel("knn-short", config or PairConfig(half_life_events=10_000.0))
+    """Neighbours of late: pairs halve every 12,000 events."""
+    return PairModel("knn-short", config or PairConfig(half_life_events=12_000.0, neighbours=64))

@@ -200,7 +200,9 @@ class MatrixFactorisation(VectorModel):
         self._gram = vectors.T @ vectors
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
-        """Items with the highest inner products."""
+        """Items with the highest inner products; none before the first refit."""
+        if not self._gram.any():
+            return empty_answer()
         return self.nearest(self.user_vector(table, query), query)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:

@@ -8,8 +8,10 @@ import numpy as np
 from models.base import ItemEvents, Query, Scores, empty_answer, no_carriers
 from models.clock import era_of, era_shift, weight_at
 from models.columns import Column, Slots, Table
+from models.history import STAGE_STEPS
 from models.kernels import kernel
 
+STAGE_RATE = 0.03  # weight of an item's newest event in the mean stage
 N_TYPES = 9  # kinds of events, in the order of the contract
 
 
@@ -17,7 +19,7 @@ N_TYPES = 9  # kinds of events, in the order of the contract
 class PopularityConfig:
     """Args: half-lives on the activity clock; how many items a top list has, its age at most."""
 
-    half_lives_events: tuple[float, ...] = (500.0, 2_000.0, 10_000.0, 50_000.0)
+    half_lives_events: tuple[float, ...] = (128.0, 500.0, 2_000.0, 8_000.0, 32_000.0)
     top: int = 256
     refresh_events: int = 256
 
@@ -47,6 +49,8 @@ class Popularity:
             Column("last_s", "<u4"),
             Column("decayed", "<f4", halves),
             Column("era", "<u4", halves),
+            Column("stage", "<f4"),
+            Column("stage_spread", "<f4"),
         )
 
     def learn(self, table: Table, events: ItemEvents) -> None:
@@ -54,10 +58,10 @@ class Popularity:
         table.touch(events.items)
         _learn(
             table.rows, events.items, events.types, events.weights, events.times_s, events.clock,
-            events.is_new, self.half_lives,
+            events.is_new, events.stage, self.half_lives,
         )  # fmt: skip
 
-    def recommend(self, table: Table, query: Query, half_life: int = 1) -> tuple[Slots, Scores]:
+    def recommend(self, table: Table, query: Query, half_life: int = 2) -> tuple[Slots, Scores]:
         """The most popular items at one of the half-lives (its index); at most 256 events old."""
         known = self._tops.get(half_life)
         size = min(len(query.usable), table.size)
@@ -94,7 +98,7 @@ class Popularity:
 @kernel
 def _learn(
     rows: Any, items: Any, types: Any, weights: Any, times_s: Any, clock: Any, is_new: Any,
-    half_lives: Any,
+    stage: Any, half_lives: Any,
 ) -> None:  # fmt: skip
     for e in range(len(items)):
         row = rows[items[e]]
@@ -102,6 +106,7 @@ def _learn(
             row.first_s = times_s[e]
         row.last_s = max(row.last_s, times_s[e])
         row.events += 1
+        _place(row, stage[e] / STAGE_STEPS)
         row.users += is_new[e]
         row.counts[types[e]] += 1
         for h in range(len(half_lives)):
@@ -111,6 +116,15 @@ def _learn(
                 row.era[h] = era
             added = weights[e] * weight_at(clock[e], half_lives[h], int(row.era[h]))
             row.decayed[h] = max(np.float32(0.0), row.decayed[h] + np.float32(added))
+
+
+@kernel
+def _place(row: Any, stage: float) -> None:
+    """Move the mean and the variance of the stages at which users come to the item."""
+    rate = max(STAGE_RATE, 1.0 / row.events)
+    step = stage - row.stage
+    row.stage += np.float32(rate * step)
+    row.stage_spread += np.float32(rate * (step * step - row.stage_spread))
 
 
 @kernel

@@ -1,9 +1,11 @@
 """The ranker: a small network over candidates' features that learns from what users then chose.
 
-Scores a list's candidates as a straight term plus two hidden layers of ReLUs, on features in
+Scores a list's candidates as a straight term plus two hidden layers of leaky ReLUs, on features in
 running standard units. Loss: softmax over the list against the chosen ones (ListNet, Cao et al.
-2007); AdamW (Loshchilov and Hutter 2019), one step every 32 lists and two more on lists of a
-bounded replay buffer. Needs numpy and numba alone; nothing it returns is ever NaN.
+2007), a list with more of them counting more, but less than their number; AdamW (Loshchilov and
+Hutter 2019), a step every few lists and one more on lists of a bounded replay buffer. Scores come
+from the running mean of the weights (Polyak and Juditsky 1992). Needs numpy and numba alone;
+nothing it returns is ever NaN.
 """
 
 from dataclasses import dataclass
@@ -16,8 +18,11 @@ from models.base import Scores
 from models.kernels import kernel
 
 CLIP = 5.0  # standard units
-GRADIENT_NORM_MAX = 5.0
+GRADIENT_NORM_MAX = 20.0
 MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
+LEAK = 0.01  # slope of a unit that is off
+WARM_STEPS = 50  # steps over which the pace rises from nothing
+AVERAGE = 0.01  # weight of the newest weights in their running mean
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -27,6 +32,10 @@ class RankerConfig:
 
     Args:
         hidden: units of each of the two hidden layers.
+        learning_rate: pace of the first steps.
+        learning_rate_min: pace in the long run, so that it never stops following the users.
+        pace_steps: after so many steps the pace is half way between the two.
+        answer_power: a list with n chosen counts n to this power.
         batch_lists: lists a step.
         replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
@@ -35,12 +44,15 @@ class RankerConfig:
     """
 
     hidden: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    batch_lists: int = 32
-    replay_steps: int = 2
-    replay_lists: int = 1_024
-    list_size_max: int = 64
+    learning_rate: float = 3e-3
+    learning_rate_min: float = 1e-3
+    pace_steps: float = 3_000.0
+    weight_decay: float = 0.01
+    answer_power: float = 0.75
+    batch_lists: int = 4
+    replay_steps: int = 1
+    replay_lists: int = 4_096
+    list_size_max: int = 96
     prior_weight: float = 1.0
     seed: int = 1
 
@@ -67,6 +79,8 @@ class Ranker:
         layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
         # The last layer starts at zero: before it has learned, the prior alone ranks.
         layers.straight[0] = self.config.prior_weight
+        self.average = self.params.copy()
+        self._averaged = self._views(self.average)
         self.moments = np.zeros((2, len(self.params)), np.float32)
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
@@ -95,7 +109,7 @@ class Ranker:
         """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
         out = np.empty(len(features), np.float32)
         if len(features):
-            layers = self._layers
+            layers = self._averaged
             _forward(
                 self._normal(features), layers.first, layers.first_bias, layers.second,
                 layers.second_bias, layers.last, layers.bias, layers.straight, out,
@@ -159,7 +173,7 @@ class Ranker:
         first, second = self.moments
         first += (1.0 - MOMENT_1) * (gradient - first)
         second += (1.0 - MOMENT_2) * (gradient**2 - second)
-        rate = self.config.learning_rate
+        rate = self._pace()
         move = first / (1.0 - MOMENT_1**self.steps)
         move /= np.sqrt(second / (1.0 - MOMENT_2**self.steps)) + EPSILON
         self.params -= rate * (move + self.config.weight_decay * self.params)
@@ -167,6 +181,13 @@ class Ranker:
             self.params[:] = before
             self.moments[:] = 0.0
             self.counters[2] += 1
+        self.average += max(AVERAGE, 1.0 / (self.steps + 1.0)) * (self.params - self.average)
+
+    def _pace(self) -> float:
+        config = self.config
+        spread = config.learning_rate - config.learning_rate_min
+        pace = config.learning_rate_min + spread / (1.0 + self.steps / config.pace_steps)
+        return pace * min(1.0, self.steps / WARM_STEPS)
 
     def _gradient(self, lists: NDArray[np.int64]) -> NDArray[np.float32]:
         """Gradient of the lists' mean softmax loss, shape as the parameters."""
@@ -179,7 +200,7 @@ class Ranker:
         _backward(
             x, chosen, np.append(starts, len(x)),
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
-            layers.bias, layers.straight,
+            layers.bias, layers.straight, self.config.answer_power,
             out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
             out.straight,
         )  # fmt: skip
@@ -249,7 +270,7 @@ class Ranker:
             self._before = self.arrays()
 
 
-_STATE = ("params", "moments", "centre", "spread", "counters")
+_STATE = ("params", "average", "moments", "centre", "spread", "counters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +314,8 @@ def _layer(x: Any, weights: Any, bias: Any) -> Any:
     out = np.dot(x, weights)
     for row in range(out.shape[0]):
         for j in range(out.shape[1]):
-            out[row, j] = max(out[row, j] + bias[j], np.float32(0.0))
+            unit = out[row, j] + bias[j]
+            out[row, j] = unit if unit > 0 else np.float32(LEAK) * unit
     return out
 
 
@@ -312,10 +334,10 @@ def _forward(
 @kernel
 def _backward(
     x: Any, chosen: Any, starts: Any, first: Any, first_bias: Any, second: Any, second_bias: Any,
-    last: Any, bias: Any, straight: Any, to_first: Any, to_first_bias: Any, to_second: Any,
-    to_second_bias: Any, to_last: Any, to_bias: Any, to_straight: Any,
+    last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any, to_first_bias: Any,
+    to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any, to_straight: Any,
 ) -> None:  # fmt: skip
-    """Gradient of the mean over lists of -sum_chosen log softmax / |chosen|."""
+    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
     one = _layer(x, first, first_bias)
     two = _layer(one, second, second_bias)
     slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
@@ -331,16 +353,19 @@ def _backward(
             total += slope[row]
         for row in range(start, stop):
             share = np.float32(chosen[row]) / np.float32(max(answers, 1))
-            slope[row] = (slope[row] / total - share) / np.float32(lists)
+            loud = np.float32(max(answers, 1) ** answer_power)
+            slope[row] = loud * (slope[row] / total - share) / np.float32(lists)
     back_two = np.empty_like(two)
     for row in range(len(x)):
         for j in range(len(last)):
-            back_two[row, j] = slope[row] * last[j] if two[row, j] > 0 else np.float32(0.0)
+            back_two[row, j] = slope[row] * last[j]
+            if two[row, j] <= 0:
+                back_two[row, j] *= np.float32(LEAK)
     back_one = np.dot(back_two, second.T)
     for row in range(len(x)):
         for j in range(one.shape[1]):
             if one[row, j] <= 0:
-                back_one[row, j] = np.float32(0.0)
+                back_one[row, j] *= np.float32(LEAK)
             to_first_bias[j] += back_one[row, j]
             to_second_bias[j] += back_two[row, j]
         to_bias[0] += slope[row]

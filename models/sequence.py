@@ -16,13 +16,17 @@ class Sequence(PairModel):
     def __init__(self, config: PairConfig = CONFIG) -> None:
         super().__init__("sequence", config)
 
-    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
+    def recommend(
+        self, table: Table, query: Query, conditional: bool | None = None
+    ) -> tuple[Slots, Scores]:
         """What followed the query's newest items, by the share of what followed them."""
-        return super().recommend(table, self._newest(query))
+        return super().recommend(table, self._newest(query), conditional)
 
-    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+    def carriers(
+        self, table: Table, query: Query, items: Slots, conditional: bool | None = None
+    ) -> Slots:
         """The newest item that each of `items` follows most."""
-        return super().carriers(table, self._newest(query), items)
+        return super().carriers(table, self._newest(query), items, conditional)
 
     def _newest(self, query: Query) -> Query:
         items = query.items[: self.config.positions]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.base import NO_SLOTS, Model, Query, Scores, empty_answer
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, newest_liked
+from models.item_knn import PairModel
 from models.kernels import kernel
 from models.popularity import Popularity
 from models.top import push
@@ -41,19 +42,20 @@ class Context:
     limit: int  # how many of a source's candidates can join the union
     allowed: NDArray[np.bool_] | None = None  # a request's filter, over all item slots
     photo: Photo | None = None  # what the user's photos say, where there are any
+    similar_to: Slots = field(default_factory=lambda: NO_SLOTS)  # what a request's list is like
 
 
 def query_of(
     past: History, now_s: float, clock: float, usable: NDArray[np.bool_], limit: int, *,
     position_decay: float = 0.9, similar_to: Slots = NO_SLOTS,
-    taste: NDArray[np.float32] | None = None,
+    taste: NDArray[np.float32] | None = None, room: int = CONTEXT_SIZE,
 ) -> Query:  # fmt: skip
     """Who speaks for a user: their newest liked items, behind those a list is to be similar to."""
-    items = np.empty(CONTEXT_SIZE + len(similar_to), np.int32)
+    items = np.empty(room + len(similar_to), np.int32)
     weights, ages_s = np.empty(len(items), np.float32), np.empty(len(items), np.float32)
     count = newest_liked(
         past.items, past.last_s, past.weights, past.recent, similar_to, now_s, position_decay,
-        items, weights, ages_s,
+        room, items, weights, ages_s,
     )  # fmt: skip
     return Query(items[:count], weights[:count], ages_s[:count], clock, usable, limit, taste)
 
@@ -107,6 +109,38 @@ class Learned:
 
 
 @dataclass
+class LearnedPast:
+    """What a pair model says of another stretch of the past: a longer one, whose order counts
+    little, or the newest item alone.
+    """
+
+    model: PairModel
+    name: str
+    reason: str
+    conditional: bool
+    room: int = 64
+    position_decay: float = 0.97
+    share: float = 1.0
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """As the model itself, over more of the user's newest items."""
+        table = context.items.tables[self.model.name]
+        return self.model.recommend(table, self._query(context), self.conditional)
+
+    def carriers(self, context: Context, items: Slots) -> Slots:
+        """The past item that gave most of each score."""
+        table = context.items.tables[self.model.name]
+        return self.model.carriers(table, self._query(context), items, self.conditional)
+
+    def _query(self, context: Context) -> Query:
+        query = context.query
+        return query_of(
+            context.history, context.now_s, query.clock, query.usable, query.limit,
+            position_decay=self.position_decay, similar_to=context.similar_to, room=self.room,
+        )  # fmt: skip
+
+
+@dataclass
 class Popular:
     """What most users want, at one of the popularity's half-lives."""
 
@@ -128,14 +162,16 @@ class Own:
 
     name: str = "own"
     reason: str = "you had {item} before"
+    half_life_days: float = 7.0
+    share: float = 3.0
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The user's own items with positive weight."""
         past = context.history
         if not context.query.usable[past.items].any():
             return empty_answer()  # nothing there, or lists do not repeat
-        age_days = np.maximum(context.now_s - past.last_s, 0.0) / 86_400.0
-        scores = np.log1p(past.counts) / (1.0 + np.log1p(age_days))
+        ages_s = np.maximum(context.now_s - past.last_s, 0.0)
+        scores = np.sqrt(past.counts) * np.exp2(-ages_s / (self.half_life_days * 86_400.0)) + 1e-12
         liked = past.weights > 0
         return past.items[liked], scores[liked].astype(np.float32)
 
@@ -166,6 +202,41 @@ class LooksAlike:
         slots, cosines = self.vectors.nearest(photo.vector, k, allow)
         kept = cosines > 0
         return slots[kept], cosines[kept] * np.float32(photo.weight)
+
+
+@dataclass
+class ReadsAlike:
+    """Products whose title, category, brand and tags share words with the user's newest items."""
+
+    name: str = "words"
+    reason: str = "described like {item}"
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._scratch: Scores = np.zeros(0, np.float32)
+
+    def candidates(self, context: Context) -> tuple[Slots, Scores]:
+        """The newest products of the heaviest words; rare words weigh more."""
+        words, query = context.catalogue.words, context.query
+        if not len(query.items) or not len(context.catalogue):
+            return empty_answer()
+        if len(self._scratch) < len(context.items):
+            self._scratch = np.zeros(2 * len(context.items), np.float32)
+        return words.alike(query.items, query.weights, self._scratch[: len(query.usable)])
+
+    def carriers(self, context: Context, items: Slots) -> Slots:
+        """The newest item with the most words in common."""
+        of_item = context.catalogue.words.of_item
+        past = context.query.items
+        past = past[past < len(of_item)]
+        out = np.full(len(items), NONE, np.int32)
+        for at, slot in enumerate(items.tolist()):
+            if slot < len(of_item) and len(past):
+                own = of_item[slot][of_item[slot] != NONE]
+                shared = np.isin(of_item[past], own).sum(axis=1)
+                if shared.max() > 0:
+                    out[at] = past[shared.argmax()]
+        return out
 
 
 @dataclass
@@ -249,6 +320,9 @@ class Category:
 REASONS = {
     "knn-long": "goes with {item}",
     "knn-short": "lately goes with {item}",
+    "knn-newest": "goes with {item}",
+    "knn-share": "lately bought along with {item}",
+    "knn-history": "goes with much of what you had, most of all with {item}",
     "sequence": "often follows {item}",
     "factors": "liked by users who like {item}",
     "profile": "close to your profile, most of all to {item}",
@@ -267,11 +341,21 @@ def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
         for model in items.models
         if model is not popularity
     ]
+    pairs = {model.name: model for model in items.models if isinstance(model, PairModel)}
+    if "knn-short" in pairs:
+        reason = REASONS["knn-share"]
+        sources.append(LearnedPast(pairs["knn-short"], "knn-share", reason, conditional=True))
+    if "knn-long" in pairs:
+        reason = REASONS["knn-history"]
+        sources.append(LearnedPast(pairs["knn-long"], "knn-history", reason, conditional=False))
+        reason = REASONS["knn-newest"]
+        sources.append(LearnedPast(pairs["knn-long"], "knn-newest", reason, False, 1, share=0.5))
     sources += [
         Popular(popularity, 2),
         Popular(popularity, 0, "trending", "in demand right now"),
         Own(),
         Category(popularity),
+        ReadsAlike(),
         Newest(),
         LooksAlike(vectors),
     ]

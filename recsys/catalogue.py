@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.columns import NONE, Slots
 from recsys.state import ItemState
+from recsys.words import Words
 from streams.events import CandidateFilter, Product
 
 NEWEST = 512  # products remembered as the newest
@@ -50,6 +51,7 @@ class Catalogue:
         self._newest: dict[int, None] = {}
         self._newest_slots: Slots = np.empty(0, np.int32)
         self._newest_at = 0
+        self.words = Words()
         self.changes = 0
 
     def __len__(self) -> int:
@@ -82,6 +84,7 @@ class Catalogue:
         self.available[slot] = product.available
         self.listed[slot] = True
         self.titles[slot] = product.title
+        self.words.put(slot, product)
         self.changes += 1
         return slot
 
@@ -96,6 +99,7 @@ class Catalogue:
         self.price[slot] = np.nan
         self.available[slot] = self.listed[slot] = False
         self.titles.pop(slot, None)
+        self.words.clear(slot)
         self._newest.pop(slot, None)
         self.changes += 1
 

@@ -58,7 +58,7 @@ BASELINES: Mapping[str, BaselineSpec] = {
     "own-items": BaselineSpec(
         _users_items(OwnItems),
         [{"half_life_days": days, "power": power}
-         for days in (7.0, 30.0, 180.0) for power in (0.5, 1.0)],
+         for days in (1.0, 7.0, 30.0, 180.0) for power in (0.5, 1.0)],
         repeats_only=True,
     ),
     "sequence": BaselineSpec(

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from models.clock import era_of, era_shift, weight_at
 from models.columns import NONE
+from models.history import STAGE_STEPS, stage_of
 from models.kernels import kernel
 from models.popularity import Popularity
 from recsys.candidates import Candidates, Context
+from recsys.words import heard, likeness
 
 DAY_S = 86_400.0
 
@@ -37,8 +39,7 @@ class SourceScores:
 
     @property
     def names(self) -> tuple[str, ...]:
-        shares = tuple(f"{name}:share" for name in self.sources)
-        return ("prior", "found-by", *shares, *(f"{name}:log" for name in self.sources))
+        return ("prior", "found-by", *(f"{name}:share" for name in self.sources))
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From the scores of the union alone."""
@@ -47,20 +48,25 @@ class SourceScores:
 
 @dataclass(frozen=True)
 class ItemHistory:
-    """How popular the item is at each half-life, whether it is rising, how old and how busy."""
+    """How popular the item is at each half-life, whether it is rising, how old and how busy.
+
+    Also at what stage users come to it beside this one's, and its level beside their newest items'.
+    """
 
     popularity: Popularity
 
     @property
     def names(self) -> tuple[str, ...]:
         halves = tuple(f"popularity:{h:g}" for h in self.popularity.config.half_lives_events)
-        return (*halves, "trend", "events", "users", "age", "idle")
+        return (*halves, "trend", "events", "users", "age", "idle", "repeated", "stage",
+                "stage:off", "stage:unlike", "level:mean", "level:newest")  # fmt: skip
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From the popularity's table."""
         _item_history(
             context.items.tables[self.popularity.name].rows, candidates.items,
-            self.popularity.half_lives, context.query.clock, context.now_s, out,
+            self.popularity.half_lives, context.query.clock, context.now_s, context.query.items,
+            context.query.weights, stage_of(len(context.history.items)) / STAGE_STEPS, out,
         )  # fmt: skip
 
 
@@ -73,7 +79,8 @@ class OwnHistory:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("had", "had:count", "had:ago", "had:rhythm", "had:weight", "had:recency")
+        return ("had", "had:count", "had:ago", "had:rhythm", "had:weight", "had:recency",
+                "had:share", "had:since-first", "had:steps-ago", "had:rate", "steps")  # fmt: skip
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From the user's entries."""
@@ -109,14 +116,15 @@ class Product:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("same-category", "same-brand", "price", "listed")
+        return ("same-category", "same-brand", "price", "listed", "price:off", "words")
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From the catalogue."""
         catalogue = context.catalogue
         _product(
             candidates.items, context.query.items, context.query.weights, catalogue.category,
-            catalogue.brand, catalogue.price, catalogue.listed, out,
+            catalogue.brand, catalogue.price, catalogue.listed, catalogue.words.of_item,
+            catalogue.words.counts, out,
         )  # fmt: skip
 
 
@@ -160,7 +168,6 @@ def _source_scores(scores: Any, found: Any, out: Any) -> None:
             out[row, 0] += share / sources
             out[row, 1] += (found[row] >> np.uint32(s)) & np.uint32(1)
             out[row, 2 + s] = share
-            out[row, 2 + sources + s] = np.log(scores[row, s] + np.float32(1e-4))
 
 
 @kernel
@@ -170,8 +177,9 @@ def _log_days(age_s: float) -> float:
 
 @kernel
 def _item_history(
-    rows: Any, items: Any, half_lives: Any, clock: float, now_s: float, out: Any
-) -> None:
+    rows: Any, items: Any, half_lives: Any, clock: float, now_s: float, past: Any, weights: Any,
+    stage: float, out: Any,
+) -> None:  # fmt: skip
     halves = len(half_lives)
     for h in range(halves):
         era = era_of(clock, half_lives[h])
@@ -188,6 +196,32 @@ def _item_history(
         if row.events > 0:
             out[at, halves + 3] = _log_days(now_s - row.first_s)
             out[at, halves + 4] = _log_days(now_s - row.last_s)
+            out[at, halves + 5] = (row.events - row.users) / (row.events + 2.0)
+        off = row.stage - stage
+        out[at, halves + 6] = off
+        out[at, halves + 7] = abs(off)
+        out[at, halves + 8] = off * off / (row.stage_spread + 0.3)
+    # Levels are taken at the longest half-life.
+    era = era_of(clock, half_lives[halves - 1])
+    now = 1.0 / weight_at(clock, half_lives[halves - 1], era)
+    mean, total, newest = 0.0, 1e-9, 0.0
+    for m in range(len(past)):
+        row = rows[past[m]]
+        level = np.log(
+            0.05 + row.decayed[halves - 1] * era_shift(int(row.era[halves - 1]), era) * now
+        )
+        mean += weights[m] * level
+        total += weights[m]
+        if m == 0:
+            newest = level
+    for at in range(len(items)):
+        row = rows[items[at]]
+        level = np.log(
+            0.05 + row.decayed[halves - 1] * era_shift(int(row.era[halves - 1]), era) * now
+        )
+        if len(past) > 0:
+            out[at, halves + 9] = level - mean / total
+            out[at, halves + 10] = level - newest
 
 
 @kernel
@@ -197,7 +231,10 @@ def _own_history(
 ) -> None:  # fmt: skip
     for n in range(len(own)):
         places[own[n]] = n + 1
+    # Entries keep their last time only: steps are told apart by those.
+    moments = np.unique(last_s)
     for at in range(len(items)):
+        out[at, 10] = np.log(1.0 + len(moments))
         n = places[items[at]] - 1
         if n < 0:
             continue
@@ -209,6 +246,10 @@ def _own_history(
             gap_s = (float(last_s[n]) - float(first_s[n])) / (counts[n] - 1.0)
             out[at, 3] = np.log((ago_s + 3600.0) / (gap_s + 3600.0))
         out[at, 4] = weights[n]
+        out[at, 6] = counts[n] / np.float32(len(own))
+        out[at, 7] = _log_days(now_s - first_s[n])
+        out[at, 8] = np.log(1.0 + len(moments) - np.searchsorted(moments, last_s[n]))
+        out[at, 9] = counts[n] / np.float32(len(moments))
         for j in range(len(recent)):
             if recent[j] == n:
                 out[at, 5] = 1.0 / (1.0 + j)
@@ -233,8 +274,11 @@ def _user(counts: Any, last_s: Any, recent: Any, now_s: float, out: Any) -> None
 @kernel
 def _product(
     items: Any, past: Any, weights: Any, category: Any, brand: Any, price: Any, listed: Any,
-    out: Any,
+    words: Any, word_counts: Any, out: Any,
 ) -> None:  # fmt: skip
+    codes = np.empty(max(len(past), 1) * words.shape[1], np.int32)
+    loud = np.empty(len(codes), np.float32)
+    found = heard(words, word_counts, past, weights, codes, loud)
     total, level, priced = 1e-9, 0.0, 0.0
     for m in range(len(past)):
         total += weights[m]
@@ -250,4 +294,7 @@ def _product(
                 out[at, 1] += weights[m] / total
         if priced > 0.0 and price[slot] > 0.0:
             out[at, 2] = np.log(price[slot]) - level / priced
+            out[at, 4] = abs(out[at, 2])
+        if found > 0:
+            out[at, 5] = likeness(words, slot, codes, loud, found)
         out[at, 3] = listed[slot]

@@ -12,7 +12,7 @@ from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE
 from recsys.state import ItemState
 
-VERSION = 1
+VERSION = 2
 
 
 class ItemUpdatesError(Exception):
@@ -36,6 +36,7 @@ class ItemUpdates:
     weights: NDArray[np.float32]  # (n,)
     times_s: NDArray[np.uint32]  # (n,)
     is_new: NDArray[np.bool_]  # (n,)
+    stage: NDArray[np.uint8]  # (n,)
     context: Slots  # (n, 16), -1: none
     ages_s: NDArray[np.uint32]  # (n, 16)
     examples: Sequence[Example] = ()
@@ -46,8 +47,8 @@ class ItemUpdates:
     def at(self, clock: NDArray[np.float64]) -> ItemEvents:
         """The events, with the activity clock at each."""
         return ItemEvents(
-            self.items, self.types, self.weights, self.times_s, clock, self.is_new, self.context,
-            self.ages_s,
+            self.items, self.types, self.weights, self.times_s, clock, self.is_new, self.stage,
+            self.context, self.ages_s,
         )  # fmt: skip
 
     def encode(self, items: ItemState) -> bytes:
@@ -69,6 +70,7 @@ class ItemUpdates:
             weights=self.weights.astype("<f4").tobytes(),
             times_s=self.times_s.astype("<u4").tobytes(),
             is_new=self.is_new.tobytes(),
+            stage=self.stage.tobytes(),
             context=places[width:].astype(kind).tobytes(),
             ages_s=self.ages_s.astype("<u4").tobytes(),
             wide=kind.itemsize == 4,
@@ -111,6 +113,7 @@ class ItemUpdates:
                 np.frombuffer(record.weights, "<f4").reshape(count).copy(),
                 np.frombuffer(record.times_s, "<u4").reshape(count).copy(),
                 np.frombuffer(record.is_new, np.bool_).reshape(count).copy(),
+                np.frombuffer(record.stage, np.uint8).reshape(count).copy(),
                 slots[np.frombuffer(record.context, kind)].reshape(shape),
                 np.frombuffer(record.ages_s, "<u4").reshape(shape).copy(),
                 [
@@ -135,6 +138,7 @@ class _Record(msgspec.Struct, array_like=True):
     weights: bytes
     times_s: bytes
     is_new: bytes
+    stage: bytes
     context: bytes
     ages_s: bytes
     wide: bool

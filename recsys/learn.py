@@ -40,6 +40,7 @@ class ChunkLearner:
         self.applied = np.zeros(count, np.bool_)
         self.is_new = np.zeros(count, np.bool_)
         self.starts_step = np.zeros(count, np.bool_)
+        self.stage = np.zeros(count, np.uint8)
         self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
         self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
         self._sampled = self._sample()
@@ -100,7 +101,8 @@ class ChunkLearner:
             heads.counters,
             pages.rows, pages.marks, pages.epoch, pages.undo_slots, pages.undo_rows,
             pages.counters, pages.free_stack, users.chain,
-            self.applied, self.is_new, self.starts_step, self.context, self.ages_s,
+            self.applied, self.is_new, self.starts_step, self.stage, self.context,
+            self.ages_s,
         )  # fmt: skip
 
     def updates(self) -> ItemUpdates:
@@ -108,7 +110,8 @@ class ChunkLearner:
         kept = self.applied
         return ItemUpdates(
             self.batch.items[kept], self.batch.types[kept], self.weights[kept],
-            self.times_s[kept], self.is_new[kept], self.context[kept], self.ages_s[kept],
+            self.times_s[kept], self.is_new[kept], self.stage[kept],
+            self.context[kept], self.ages_s[kept],
             self._examples(),
         )  # fmt: skip
 

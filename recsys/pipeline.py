@@ -151,12 +151,15 @@ class Pipeline:
             self.rank.ranker.learn(example.features, example.chosen)
 
     def weights_of(self, batch: EventBatch) -> NDArray[np.float32]:
-        """What each event counts: its type's weight; of a rating, the share of the best one."""
+        """What each event counts: its type's weight; of a rating half, and by its share the rest.
+
+        Whoever rates an item chose it first, so a bad rating still tells what goes together.
+        """
         weights = self._weights[batch.types]
         rated = (batch.types == TYPE_CODES["rating"]) & ~np.isnan(batch.values)
         if rated.any():
             share = np.clip(batch.values[rated] / RATING_BEST, 0.1, 1.0)
-            weights[rated] *= share
+            weights[rated] *= np.float32(0.5) + np.float32(0.5) * share
         return weights
 
     # -- recommend -------------------------------------------------------------------------------

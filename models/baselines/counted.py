@@ -33,29 +33,26 @@ class DecayedPopularity:
 
 
 class OwnItems:
-    """The user's own items: the more often and the more lately the better, then popularity."""
+    """The user's own items: the more often and the more lately the better. No other item."""
 
     def __init__(self, n_users: int, n_items: int, half_life_days: float, power: float) -> None:
-        self._popularity = DecayedPopularity(n_items, 2_000.0)
         self._counts: list[dict[int, float]] = [{} for _ in range(n_users)]
         self._times: list[dict[int, float]] = [{} for _ in range(n_users)]
         self._half_life_s, self._power = half_life_days * 86_400.0, power
 
     def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
-        """Count to the power, halved by age; others below, by popularity."""
-        scores = self._popularity.scores(user, known, now_s)
-        scores *= np.float32(1e-6) / max(float(scores.max(initial=0.0)), 1e-12)
+        """Count to the power, halved by age."""
+        scores = np.full(known, -np.inf, np.float32)
         counts, times = self._counts[user], self._times[user]
         if counts:
             own = np.fromiter(counts, np.int64, len(counts))
             ages = now_s - np.fromiter(times.values(), np.float64, len(own))
             often = np.fromiter(counts.values(), np.float64, len(own))
-            scores[own] += often**self._power * 2.0 ** (-ages / self._half_life_s) + 1e-5
+            scores[own] = often**self._power * 2.0 ** (-ages / self._half_life_s)
         return scores
 
     def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
         """Count the step."""
-        self._popularity.learn(user, items, now_s)
         counts, times = self._counts[user], self._times[user]
         for item in items.tolist():
             counts[item] = counts.get(item, 0.0) + 1.0

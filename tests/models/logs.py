@@ -21,6 +21,7 @@ def item_events(items, contexts=None, weights=None, clock=None, times_s=None, is
         np.array(times_s if times_s is not None else range(100, 100 + count), np.uint32),
         np.array(clock if clock is not None else range(1, count + 1), np.float64),
         np.array(is_new if is_new is not None else [True] * count),
+        np.zeros(count, np.uint8),
         context,
         np.zeros((count, WIDTH), np.uint32),
     )

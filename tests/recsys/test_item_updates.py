@@ -42,6 +42,7 @@ def test_items_known_by_key_alone_travel_by_key():
     columns = {
         "types": np.zeros(1, np.uint8), "weights": np.ones(1, np.float32),
         "times_s": np.ones(1, np.uint32), "is_new": np.ones(1, np.bool_),
+        "stage": np.zeros(1, np.uint8),
         "ages_s": np.zeros((1, 16), np.uint32),
     }  # fmt: skip
     context = np.full((1, 16), -1, np.int32)
@@ -81,7 +82,7 @@ def test_a_chunk_of_a_thousand_events_stays_small():
     updates = world.pipeline.learn(world.users, batch_of(world.users, log))
     without = ItemUpdates(
         updates.items, updates.types, updates.weights, updates.times_s, updates.is_new,
-        updates.context, updates.ages_s,
+        updates.stage, updates.context, updates.ages_s,
     )  # fmt: skip
     assert len(without.encode(world.items)) < 130 * len(log)
     example = Example(np.zeros((64, 40), np.float16), np.array([0], np.int32))

@@ -1,0 +1,245 @@
+"""The instrument: steps, answers, and what must not leak into a list."""
+
+import numpy as np
+import pytest
+
+from models.baselines.counted import DecayedPopularity, ItemKnn
+from models.metrics import gains, hits
+from recsys.evaluate import BaselineMethod, best_items, prefix, run
+from recsys.evaluation_log import answers_of, build
+from recsys.evaluation_methods import BASELINES, evaluate, tune
+from recsys.evaluation_report import compared, report, rows
+from recsys.pipeline import PipelineConfig
+from recsys.rerank import RerankConfig
+from streams.events import BehaviourEvent
+
+DAY_MS = 86_400_000
+START_MS = 1_600_000_000_000
+
+
+def event(user, item, at_ms, kind="purchase"):
+    return BehaviourEvent(user_id=user, item_id=item, type=kind, timestamp=START_MS + at_ms)
+
+
+def baskets(count=300, users=30, items=60, size=6, seed=0):
+    """Users going round a circle of items, a basket a step; a basket's lines keep their order."""
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, items, users)
+    events = []
+    for number in range(count):
+        user = int(rng.integers(0, users))
+        events += [
+            event(f"u{user}", f"i{(places[user] + step) % items}", number * 3_600_000)
+            for step in range(size)
+        ]
+        places[user] += size
+    return events
+
+
+def tastes(count=400, users=30, groups=3, size=6, seed=0):
+    """Users of a few groups, each with twenty items of its own, the first ones the most wanted."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for number in range(count):
+        user = int(rng.integers(0, users))
+        wanted = 20 * (user % groups) + np.minimum(rng.geometric(0.12, size) - 1, 19)
+        events += [event(f"u{user}", f"i{item}", number * 3_600_000) for item in wanted]
+    return events
+
+
+class Recorder:
+    """A method that notes what it was asked and told, in order."""
+
+    def __init__(self):
+        self.calls = []
+
+    def recommend(self, step, k, hidden):
+        self.calls.append(("asked", step, frozenset(hidden)))
+        return np.empty(0, np.int32)
+
+    def learn(self, step):
+        self.calls.append(("told", step))
+
+
+def test_a_basket_is_predicted_before_any_of_it_is_learned():
+    log = build(baskets())
+    recorder = Recorder()
+    run(recorder, log, answers_of(log, True, 0.2), repeats=True)
+    told = -1
+    for name, step, *_ in recorder.calls:
+        if name == "asked":
+            assert told == step - 1
+        told = step if name == "told" else told
+    assert told == len(log.steps) - 2
+
+
+def test_learning_inside_a_basket_would_inflate_the_figures():
+    """The trap this instrument is built around: one step an event instead of one a basket."""
+    shuffled = baskets()
+    honest = build(shuffled)
+    apart = build(
+        [
+            BehaviourEvent(
+                user_id=each.user_id, item_id=each.item_id, type=each.type,
+                timestamp=each.timestamp + number % 6,
+            )
+            for number, each in enumerate(shuffled)
+        ]
+    )  # fmt: skip
+    found = []
+    for log in (honest, apart):
+        answers = answers_of(log, True, 0.2)
+        knn = ItemKnn(len(log.user_ids), len(log.item_ids))
+        outcome = run(BaselineMethod(knn, log, True), log, answers, repeats=True)
+        found.append(hits(outcome.ranks, 10).mean())
+    assert found[1] > 2 * found[0]
+
+
+def test_users_of_one_moment_come_in_a_seeded_random_order():
+    events = [event(f"u{n}", "a", 0) for n in range(50)]
+    first, again, other = build(events, 0), build(events, 0), build(events, 1)
+    assert first.user_ids == again.user_ids
+    assert first.user_ids != other.user_ids
+    assert first.user_ids != tuple(f"u{n}" for n in range(50))
+    assert first.digest == again.digest
+
+
+def test_events_of_one_user_and_moment_stay_together_and_in_order():
+    events = [event(f"u{n % 3}", f"i{n}", 0) for n in range(12)]
+    log = build(events)
+    assert len(log.steps) == 4
+    for start, stop in zip(log.steps[:-1], log.steps[1:], strict=True):
+        assert len(set(log.users[start:stop].tolist())) == 1
+        numbers = [int(log.item_ids[item][1:]) for item in log.items[start:stop]]
+        assert numbers == sorted(numbers)
+
+
+def test_answers_are_wanted_items_that_were_seen_before():
+    log = build(
+        [
+            event("u", "a", 0), event("u", "b", 0),
+            event("v", "a", 1),  # a, new to v
+            event("u", "a", 2),  # u had it
+            event("u", "c", 3),  # never seen before
+            event("u", "b", 4, "return"),
+            event("v", "b", 5), event("v", "b", 5),  # twice in one basket
+        ]
+    )  # fmt: skip
+    new, repeat = answers_of(log, False, 0.0), answers_of(log, True, 0.0)
+    assert new.events.tolist() == [2, 6, 7]
+    assert repeat.events.tolist() == [2, 3, 6, 7]
+    assert repeat.user_before.tolist() == [0, 2, 1, 1]
+    assert repeat.item_before.tolist() == [1, 2, 2, 2]
+    assert answers_of(log, True, 0.5).events.tolist() == [6, 7]
+
+
+def test_lists_of_new_items_hold_nothing_the_user_had_even_when_learning_lags():
+    log = build(baskets(users=5))
+    answers = answers_of(log, False, 0.2)
+    step_of = dict.fromkeys(answers.steps.tolist())
+    for lag_ms in (0, 40 * 3_600_000):
+        popularity = DecayedPopularity(len(log.item_ids), 1e6)
+        outcome = run(
+            BaselineMethod(popularity, log, False), log, answers, repeats=False, lag_ms=lag_ms
+        )
+        for step, listed in zip(step_of, outcome.lists, strict=True):
+            begin = log.steps[step]
+            had = set(log.items[:begin][log.users[:begin] == log.users[begin]].tolist())
+            assert not had & set(listed.tolist())
+
+
+def test_a_lag_learns_only_what_is_old_enough():
+    log = build(baskets(40))
+    recorder = Recorder()
+    lag_ms = 10 * 3_600_000
+    run(recorder, log, answers_of(log, True, 0.0), repeats=True, lag_ms=lag_ms)
+    told = -1
+    for name, step, *_ in recorder.calls:
+        if name == "told":
+            assert step == told + 1
+            told = step
+        elif told >= 0:
+            now, newest = log.times_ms[log.steps[step]], log.times_ms[log.steps[told]]
+            assert newest + lag_ms <= now
+    assert -1 < told < len(log.steps) - 2
+
+
+def test_full_ranking_by_hand():
+    scores = np.array([1, 5, 5, -np.inf, 9, 2], np.float32)
+    assert best_items(scores, np.array([4]), 3).tolist() == [1, 2, 5]
+    assert best_items(np.zeros(2, np.float32), np.array([], np.int64), 5).tolist() == [0, 1]
+
+
+def test_decayed_popularity_by_brute_force():
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 20, 500).astype(np.int32)
+    model = DecayedPopularity(20, 3.0)
+    for item in items:
+        model.learn(0, np.array([item]), 0.0)
+    ages = len(items) - 1 - np.arange(len(items))
+    expected = np.bincount(items, weights=2.0 ** (-ages / 3.0), minlength=20)
+    found = model.scores(0, 20, 0.0)
+    assert np.allclose(found / found.max(), expected / expected.max(), atol=1e-5)
+
+
+def test_item_knn_by_brute_force():
+    rng = np.random.default_rng(1)
+    model = ItemKnn(1, 12, half_life_events=1e12, learn_items=3, learn_decay=0.5, read_items=2,
+                    read_decay=0.5)  # fmt: skip
+    past, pairs, counts = [], np.zeros((12, 12)), np.zeros(12)
+    for item in rng.integers(0, 12, 80).tolist():
+        model.learn(0, np.array([item], np.int32), 0.0)
+        for place, other in enumerate(past[:3]):
+            if other != item:
+                pairs[item, other] += 0.5**place
+                pairs[other, item] += 0.5**place
+        counts[item] += 1
+        past = [item] + [each for each in past if each != item]
+    expected = sum(0.5**n * pairs[past[n]] / np.sqrt(counts[past[n]] + 0.5) for n in range(2))
+    expected = expected / np.sqrt(counts + 0.5)
+    assert np.allclose(model.scores(0, 12, 0.0), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_learns_something(name):
+    in_turn = name in ("sequence", "item-knn", "item-knn-decayed", "session-knn")
+    log = build(baskets(400) if in_turn else tastes())
+    answers = answers_of(log, True, 0.5)
+    outcome = evaluate(name, log, repeats=True, warm_up=0.5, config=PipelineConfig())
+    assert outcome.lists.shape[1] == 10
+    assert len(outcome.ranks) == len(answers)
+    # Ten of sixty at random hold one answer of six.
+    assert hits(outcome.ranks, 10).mean() > 1 / 6
+
+
+def test_tuning_sees_the_prefix_only():
+    log = build(baskets(400))
+    part = prefix(log, 0.2)
+    assert len(part) <= 0.2 * len(log)
+    assert part.times_ms.max() <= log.times_ms[len(part)]
+    changed = build([*baskets(400)[: len(part)], *baskets(400, seed=9)[len(part) :]])
+    spec = BASELINES["item-knn"]
+    assert tune(spec, log, True, 10, 0.2) == tune(spec, changed, True, 10, 0.2)
+
+
+def test_the_report_adds_up():
+    log = build(baskets())
+    answers = answers_of(log, True, 0.2)
+    config = PipelineConfig(rerank=RerankConfig(repeats=True))
+    outcomes = {
+        name: evaluate(name, log, repeats=True, warm_up=0.2, config=config)
+        for name in ("recsys", "popularity")
+    }
+    numbers = report(
+        log, answers, outcomes, protocol="repeat", warm_up=0.2, lag_ms=0, skipped={}, k=10
+    )
+    served = numbers["methods"]["recsys"]
+    assert served["events"] == len(answers) == numbers["scored"]
+    assert served["ndcg@10"] == pytest.approx(gains(outcomes["recsys"].ranks, 10).mean())
+    parts = served["splits"]
+    users = parts["new users"]["events"] + parts["returning users"]["events"]
+    assert users == len(answers)
+    assert served["learn_us"] > 0 < served["recommend_us"]
+    assert compared(outcomes, 10)["recsys / popularity"]["ratio"] > 1
+    lines, columns = rows(numbers, 10)
+    assert set(columns) == set(lines[0])
