@@ -8,6 +8,7 @@ pace, so that each event is answered by its own list and freshness can be measur
 import asyncio
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -192,7 +193,29 @@ async def _demo(settings: Settings, view: DemoView, limit: int | None) -> None:
             await _replay_and_watch(connection, settings, view, events, titles, served, process)
         finally:
             await tail.stop()
+        await _show_photos(connection, settings, view)
     view.say(f"All of it took {time.perf_counter() - started:.0f} s.")
+
+
+async def _show_photos(connection: Connection, settings: Settings, view: DemoView) -> None:
+    """Clothes join the catalogue with their pictures, and users' photos are answered by lists."""
+    try:
+        from recsys.demo_photos import contact_sheets, photo_tour
+        from recsys.uploads import UploadError
+    except ImportError as error:
+        view.say(f"Photos are left out: {error.name} is not there, pip install recsys[images]")
+        return
+    try:
+        with view.waiting("180 pictures of clothes become vectors, four photos are sent"):
+            tours = await photo_tour(connection, settings.prefix, settings.images.encoder_id)
+    except UploadError as error:
+        raise DemoError(str(error)) from error
+    for tour in tours:
+        found = ", ".join(item.item_id for item in tour.ranked.items[:5])
+        view.say(f"A photo, {tour.photo}: after {tour.seconds:.2f} s a list of {found}")
+    sheet = Path(settings.data_dir) / "demo" / "photos.png"
+    sheet.write_bytes(contact_sheets(tours))
+    view.say(f"Photos and what answered them: {sheet}")
 
 
 async def _replay_and_watch(
@@ -306,6 +329,8 @@ def worker(settings: Settings) -> Iterator[WorkerProcess]:
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "worker.log"
     (port,) = free_ports(1)
+    # the classifier of the clothes, beside which bundles of one's own would lie
+    shutil.copytree(SAMPLE / "bundles", folder / settings.prefix / "bundles", dirs_exist_ok=True)
     environ = {
         **os.environ,
         "RECSYS_BROKER": settings.broker,
@@ -315,6 +340,7 @@ def worker(settings: Settings) -> Iterator[WorkerProcess]:
         "RECSYS_ITEM_PARTITIONS": "1",
         "RECSYS_DATA_DIR": str(folder / settings.prefix),
         "RECSYS_WORKER__WEB_PORT": str(port),
+        "RECSYS_IMAGES__CLASSIFIER": "clothing-categories",
     }
     with log_path.open("wb") as log:
         process = subprocess.Popen(
