@@ -17,7 +17,7 @@ from streams.broker import open_broker
 from streams.connection import Connection
 
 NAMES = (
-    "throughput", "recommender", "freshness", "scale", "kernels", "memory", "restore", "images",
+    "throughput", "recommender", "freshness", "scale", "kernels", "memory", "restore", "encoding",
 )  # fmt: skip
 
 
