@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from recsys.photo_index import PhotoIndex
 
 index_app = typer.Typer(help="Build, extend and inspect a file of picture vectors.")
-Photo = Annotated[Path, typer.Argument(metavar="PHOTO", exists=True, dir_okay=False)]
+Photo = Annotated[
+    Path,
+    typer.Argument(metavar="PHOTO", exists=True, dir_okay=False, help="JPEG, PNG or WebP."),
+]
 K = Annotated[int, typer.Option(min=1, max=1000, help="How many.")]
 IndexFile = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's file.")]
 Pictures = Annotated[

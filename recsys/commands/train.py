@@ -31,9 +31,12 @@ LabelIsProduct = Annotated[
     bool, typer.Option("--label-is-product", help="All photos of a label show one product.")
 ]
 Views = Annotated[int, typer.Option(min=1, max=64, help="Random views of each photo.")]
-Epochs = Annotated[int | None, typer.Option(min=1, show_default="by model")]
-Rate = Annotated[float | None, typer.Option("--learning-rate", min=0, show_default="by model")]
-Seed = Annotated[int, typer.Option(min=0)]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most.", show_default="by model")]
+Rate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", min=0, help="The highest it gets.", show_default="by model"),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides everything that is random.")]
 EncoderName = Annotated[str | None, typer.Option(help="The trunk.", show_default="setting")]
 Licence = Annotated[str, typer.Option(help="Licence of the photos, kept in the bundle.")]
 Origin = Annotated[str, typer.Option(help="Where the photos come from, kept in the bundle.")]
