@@ -18,8 +18,8 @@ def run(bench: Bench) -> list[Table]:
     rows = []
     for items in sizes:
         found = process.run("kernels", {
-            "items": items, "users": bench.size(20_000, 100), "events": bench.size(50_000, 400),
-            "lists": bench.size(1_000, 20), "implicit": items <= 100_000,
+            "items": items, "users": bench.size(20_000, 100), "events": bench.size(20_000, 400),
+            "lists": bench.size(500, 20), "implicit": items <= 100_000,
         })  # fmt: skip
         rows.append({"items": items, **{name: round(value, 2) for name, value in found.items()}})
     columns = list(dict.fromkeys(name for row in rows for name in row))

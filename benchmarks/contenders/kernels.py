@@ -26,7 +26,7 @@ def pipeline_of(trained: bool) -> Pipeline:
     items = ItemState(default_models())
     config = PipelineConfig()
     if not trained:
-        rank = replace(config.rank, train_share_min=0.0, train_events_full=0)
+        rank = replace(config.rank, train_share_min=0.0, train_lists_full=0)
         config = replace(config, rank=rank)
     pipeline = Pipeline(config, items, Catalogue(items))
     pipeline.warm_up()
@@ -116,8 +116,9 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     pipeline = pipeline_of(trained=False)
     users = UserState(pipeline.items)
     for item in range(shop.items):
-        pipeline.items.slot(f"i{item}")
-    learn(pipeline, users, replace(shop, events=min(20_000, shop.events), seed=2), Clock())
+        pipeline.items.ids.slot(f"i{item}")
+    pipeline.items.slot("i0")  # extends the tables to all of them at once
+    learn(pipeline, users, replace(shop, events=min(10_000, shop.events), seed=2), Clock())
     clock = Clock()
     learn(pipeline, users, shop, clock)
     rng = np.random.default_rng(1)
