@@ -8,15 +8,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test lint format clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.demo ## The main job on real data, on a Kafka that pip alone brings (or RECSYS_BROKER)
+demo: $(VENV)/.demo $(VENV)/.warm ## The main job on real data, on a Kafka that pip alone brings (or RECSYS_BROKER)
 	@$(BIN)/recsys demo
 
-test: $(VENV)/.test lint ## Lint, types, import layers and all tests
+test: $(VENV)/.test $(VENV)/.warm lint ## Lint, types, import layers and all tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.test ## Lint, formatting, types, import layers
@@ -41,12 +42,15 @@ $(BIN)/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the packages of the demo (about a minute; no torch) ..."
 	@$(PIP) install -c constraints.txt -e '.[worker,local,images]'
-	@echo "Compiling the kernels, once ..."
-	@$(BIN)/python -m recsys.warm_up
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the packages of the tests (torch among them: some gigabytes) ..."
 	@$(PIP) install -c constraints.txt -e '.[worker,local,images,train,parquet]' --group dev
+	@touch $@
+
+# Numba keeps compiled kernels until their source changes.
+$(VENV)/.warm: $(wildcard models/*.py recsys/*.py) | $(BIN)/python
+	@echo "Compiling the kernels, once ..."
 	@$(BIN)/python -m recsys.warm_up
 	@touch $@
