@@ -287,6 +287,7 @@ class UserLanes:
             trace = _traceparent(record)
             self._write_list(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
             state.owed.settle(user_id)
+            state.traces.pop(user_id, None)
             shown.pop(user_id, None)
             shown[user_id] = ranked.items.tolist()
         while len(shown) > SHOWN_MAX:

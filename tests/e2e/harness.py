@@ -90,7 +90,8 @@ class WorkerProcess:
     async def lanes(self, role: str = "behaviour") -> list[int]:
         """The lanes that are ready here."""
         _, body = await asyncio.to_thread(self.health)
-        lanes = body.get("lanes", {}).get(role, {})
+        groups = body.get("lanes", {})
+        lanes = next((groups[name] for name in groups if name.endswith(f"-{role}")), {})
         return [int(number) for number, lane in lanes.items() if lane["ready"]]
 
     def kill(self) -> None:
