@@ -17,7 +17,8 @@ from streams.broker import open_broker
 from streams.connection import Connection
 
 NAMES = (
-    "throughput", "recommender", "freshness", "scale", "kernels", "memory", "restore", "encoding",
+    "throughput", "recommender", "freshness", "scale", "kernels", "memory", "replay", "restore",
+    "encoding",
 )  # fmt: skip
 
 
