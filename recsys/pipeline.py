@@ -178,10 +178,14 @@ class Pipeline:
         scored = self._scored(context)
         if request is None and photo is None:
             self._remember(users, user_slot, scored)
-        chosen = choose(self.config.rerank, context, scored.candidates.items, scored.scores, k)
-        ranked = Ranked.of(self.sources, context, scored, chosen, self.model_version)
+        items, twins = scored.candidates.items, self.vectors.twins
+        single = twins.single(items, scored.scores)  # one of those whose pictures show the same
+        chosen = choose(self.config.rerank, context, items[single], scored.scores[single], k)
+        ranked = Ranked.of(self.sources, context, scored, single[chosen], self.model_version)
         if len(ranked) < k:
-            more = fill(self.popularity, context, ranked.items, k - len(ranked))
+            listed = np.concatenate([ranked.items, twins.of(ranked.items)])
+            more = fill(self.popularity, context, listed, k - len(ranked))
+            more = more[twins.single(more, np.zeros(len(more), np.float32))]
             ranked = ranked.filled_up(more)
         return ranked
 

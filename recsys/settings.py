@@ -162,6 +162,9 @@ class Images(Section):
         "efficientnet-lite0@57934424-1", "its name and version, as every embedding carries it"
     )
     classifier: str = setting("", "bundle that tells a photo's category; none without")
+    same_product_cosine: float = setting(
+        0.95, "pictures that are nearer show one product, once a list; over 1: none do", gt=0, le=2
+    )
     batch_size: int = setting(16, "pictures encoded at once", ge=1, le=256)
     bytes_max: int = setting(8 * 1024 * 1024, "largest file that is taken", ge=1)
     pixels_max: int = setting(40_000_000, "largest picture that is decoded", ge=64)

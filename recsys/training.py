@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from models import bundle, photos, trained
 from models.bundle import About, Bundle
-from models.calibration import expected_calibration_error
+from models.calibration import Isotonic, expected_calibration_error
 from models.classifier import Classifier
 from models.encoder import Encoder, unit_rows
 from models.photos import Photo
@@ -243,11 +243,19 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
     metrics = {
         "frozen": retrieval(test, labels)._asdict(),
         "test": retrieval(head.embed(test), labels)._asdict(),
+        "same_product_cosine": same_product_cosine(head.pair_curve),
         "seconds": round(time.monotonic() - started, 1),
     }
     about = _about(job, "siamese", parts, metrics, encoder.id, asdict(settings))
     report = {"schedule": asdict(schedule), "history": asdict(history)}
     return _finish(job, about, head.arrays(), {}, report)
+
+
+def same_product_cosine(curve: Isotonic, probability: float = 0.95) -> float:
+    """From which cosine on two photos show one product with that probability; 2 where none do."""
+    cosines = np.linspace(-1, 1, 2001)
+    enough = cosines[curve(cosines) >= probability]
+    return round(float(enough[0]), 3) if len(enough) else 2.0
 
 
 def train_alexnet(job: Job, width: int = 4096) -> Bundle:

@@ -7,14 +7,22 @@ from models.base import Scores, empty_answer
 from models.columns import Slots
 from models.index import SwitchingIndex
 from recsys.state import ItemState
+from recsys.twins import Twins
 from streams.events import ClassProbability, ItemEmbedding
+
+NEIGHBOURS = 10  # that a new picture is compared with; more twins come by those of its twins
 
 
 class ProductVectors:
-    """The vectors of one encoder; those of another are passed over, so that two never meet."""
+    """The vectors of one encoder; those of another are passed over, so that two never meet.
 
-    def __init__(self, items: ItemState, encoder_id: str) -> None:
+    Pictures whose cosine reaches `same_product_cosine` are `twins`; over 1 there are none.
+    """
+
+    def __init__(self, items: ItemState, encoder_id: str, same_product_cosine: float = 2.0) -> None:
         self.encoder_id = encoder_id
+        self.twins = Twins()
+        self._same_product_cosine = same_product_cosine
         self.classes: dict[int, list[ClassProbability]] = {}
         self.passed_over = 0
         self._items = items
@@ -37,6 +45,10 @@ class ProductVectors:
         slot = self._items.slot(embedding.item_id)
         self._index.put([slot], vector[None])
         self.classes[slot] = embedding.classes
+        self.twins.remove(slot)
+        if self._same_product_cosine <= 1:
+            slots, cosines = self.nearest(vector, NEIGHBOURS)
+            self.twins.unite(slot, slots[cosines >= self._same_product_cosine])
 
     def remove(self, item_id: str) -> None:
         """Forget a product's vector."""
@@ -44,6 +56,7 @@ class ProductVectors:
         if self._index is not None and slot >= 0:
             self._index.remove([slot])
             self.classes.pop(slot, None)
+            self.twins.remove(slot)
 
     def nearest(
         self, vector: NDArray[np.float32], k: int, allow: NDArray[np.bool_] | None = None

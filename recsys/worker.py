@@ -56,7 +56,8 @@ class Worker:
         self.connection = settings.connection()
         self.items = ItemState(default_models())
         self.catalogue = Catalogue(self.items)
-        self.vectors = ProductVectors(self.items, settings.images.encoder_id)
+        pictures = settings.images
+        self.vectors = ProductVectors(self.items, pictures.encoder_id, pictures.same_product_cosine)
         self.pipeline = Pipeline(
             pipeline_config(settings), self.items, self.catalogue, self.vectors
         )
