@@ -114,7 +114,7 @@ class WorkerProcess:
                 raise SoakError(f"{self.name} did not end within {timeout_s:.0f} s\n{self.tail()}")
             await asyncio.sleep(POLL_S)
 
-    async def until_ready(self, timeout_s: float = 120.0) -> None:
+    async def until_ready(self, timeout_s: float = 240.0) -> None:
         """Wait until it is assigned and restored. Raises SoakError."""
         deadline = time.monotonic() + timeout_s
         while (await asyncio.to_thread(self.health))[0] != 200:

@@ -29,6 +29,7 @@ from streams.state_log import Load, restore
 from streams.topics import Topic
 
 TIMEOUT_S = 90.0  # what takes seconds may take many on a loaded machine
+START_TIMEOUT_S = 240.0  # the first start of all compiles every kernel
 POLL_S = 0.2
 PARTITIONS = 4
 
@@ -80,7 +81,7 @@ class WorkerProcess:
         except OSError:
             return 0, {}
 
-    async def until_ready(self, timeout_s: float = TIMEOUT_S) -> None:
+    async def until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         async def look() -> bool:
             assert self.process.poll() is None, f"the worker ended:\n{self.log[-4000:]}"
             return (await asyncio.to_thread(self.health))[0] == 200

@@ -114,6 +114,7 @@ def new_shop(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[Any]:
         asyncio.run(each.remove())
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("broker")
 class TestMainJob:
     async def test_every_event_has_one_list(self, shop: Shop) -> None:

@@ -27,6 +27,7 @@ async def shop(local_broker: Broker, prefix: str, tmp_path: Path) -> AsyncIterat
         yield shop
 
 
+@pytest.mark.timeout(600)
 async def test_a_short_soak(shop: Shop) -> None:
     faults = Faults(shop, SEED)
     await faults.kill_at(random.Random(SEED).choice(POINTS))
