@@ -23,7 +23,7 @@ from models.mapping import fit_mapping
 from models.retrieval import Retrieval, retrieval
 from models.unit_rows import unit_rows
 from recsys import training
-from recsys.training import Job, Parts
+from recsys.training_data import Job, Parts, features, read_parts
 
 PARTS = ("retrieval", "classifier", "cold-start", "speed")
 LOSSES = ("contrastive", "triplet", "in-batch")
@@ -90,15 +90,15 @@ HEAD = ("encoder", "Recall@1", "Recall@10", "mAP@10", "over frozen")
 def clothing_retrieval(options: argparse.Namespace) -> str:
     """By category among the test photos, each of a garment that no training saw."""
     base = job(options, "clothing", "x")
-    parts = training.read_parts(base)
+    parts = read_parts(base)
     labels = parts.labels("test")
     trunk = trained.load_encoder(base.encoder, base.cache, base.bundles)
-    frozen_rows = unit_rows(training.features(base, trunk, parts, "test", 1)[:, 0])
+    frozen_rows = unit_rows(features(base, trunk, parts, "test", 1)[:, 0])
     frozen = retrieval(frozen_rows, labels)
     rows: list[tuple[Any, ...]] = []
     for name in CLASSICAL:
         encoder = encoders.load(name, base.cache)
-        found = unit_rows(training.features(base, encoder, parts, "test", 1)[:, 0])
+        found = unit_rows(features(base, encoder, parts, "test", 1)[:, 0])
         rows.append((name, *show(retrieval(found, labels), frozen)))
     alexnet = job(options, "clothing", "alexnet", epochs=options.alexnet_epochs)
     if current_version(alexnet.bundles, "alexnet") is not None or options.alexnet_epochs:
@@ -125,7 +125,7 @@ def clothing_retrieval(options: argparse.Namespace) -> str:
 def grocery_retrieval(options: argparse.Namespace) -> str:
     """By product: photos of 20 products that no training saw, among the photos of all 81."""
     base = job(options, "grocery-store", "x", label_is_product=True, views=2)
-    parts = training.read_parts(base)
+    parts = read_parts(base)
     trunk = trained.load_encoder(base.encoder, base.cache, base.bundles)
     groups = ("train", "validation", "test")
     phone = {g: np.array(["Iconic" not in p.path.name for p in parts.photos[g]]) for g in groups}
@@ -156,9 +156,7 @@ def grocery_retrieval(options: argparse.Namespace) -> str:
 
     def vectors_of(encoder: Any, views: int) -> dict[str, Any]:
         return {
-            g: unit_rows(
-                training.features(base, encoder, parts, g, views if g == "train" else 1)[:, 0]
-            )
+            g: unit_rows(features(base, encoder, parts, g, views if g == "train" else 1)[:, 0])
             for g in groups
         }
 
@@ -224,10 +222,10 @@ def _accuracies(found: Bundle) -> Iterator[str]:
 def cold_start(options: argparse.Namespace) -> str:
     """New products by their pictures alone; the interactions are simulated, and said to be."""
     base = job(options, "clothing", "x")
-    parts: Parts = training.read_parts(base)
+    parts: Parts = read_parts(base)
     trunk = trained.load_encoder(base.encoder, base.cache, base.bundles)
-    old_images = unit_rows(training.features(base, trunk, parts, "train", base.views)[:, 0])
-    new_images = unit_rows(training.features(base, trunk, parts, "test", 1)[:, 0])
+    old_images = unit_rows(features(base, trunk, parts, "train", base.views)[:, 0])
+    new_images = unit_rows(features(base, trunk, parts, "test", 1)[:, 0])
     generator = np.random.default_rng(0)
     old_labels, new_labels = parts.labels("train"), parts.labels("test")
     taste = generator.dirichlet(np.full(len(parts.classes), 0.2), size=2000)
@@ -264,7 +262,7 @@ def speed(options: argparse.Namespace) -> str:
     """Embedding on one core in batches, and a search over 100,000 vectors."""
     base = job(options, "clothing", "x")
     rows = []
-    photos = training.read_parts(base).photos["test"][:64]
+    photos = read_parts(base).photos["test"][:64]
     images = [photo.open() for photo in photos]
     data = [photo.path.read_bytes() for photo in photos]
     for name in ("efficientnet-lite0", *CLASSICAL):

@@ -14,7 +14,7 @@ from recsys.commands.common import JsonOption, print_json, print_table, say, set
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from recsys.training import Job
+    from recsys.training_data import Job
 
 app = typer.Typer(help="Train on photos; the result is a bundle.", no_args_is_help=True)
 
@@ -141,7 +141,7 @@ def mapping(
     as_json: JsonOption = False,
 ) -> None:
     """Learn where a product's picture lies in the space of profiles."""
-    from recsys.training import MappingJob, train_mapping
+    from recsys.mapping_training import MappingJob, train_mapping
 
     given = settings()
     job = MappingJob(
@@ -166,7 +166,7 @@ def _job(
     origin: str,
 ) -> Iterator["Job"]:
     """The job with a progress bar around it."""
-    from recsys.training import Job
+    from recsys.training_data import Job
 
     given = settings()
     data = Path(given.data_dir)

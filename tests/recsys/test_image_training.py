@@ -15,17 +15,10 @@ from models import bundle, trained
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from recsys.training import (
-    Job,
-    MappingJob,
-    TrainingError,
-    read_parts,
-    share,
-    train_alexnet,
-    train_classifier,
-    train_mapping,
-    train_siamese,
-)
+from recsys.mapping_training import MappingJob, train_mapping
+from recsys.training import train_alexnet, train_classifier, train_siamese
+from recsys.training_data import Job, TrainingError, read_parts
+from recsys.training_report import share
 
 SAMPLE = Path(recsys.__file__).parent / "sample" / "clothing"
 LABELS = ("hat", "pants", "shoes")

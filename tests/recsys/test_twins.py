@@ -78,7 +78,7 @@ def test_there_are_none_unless_asked_for():
 
 
 def test_training_tells_the_cosine_of_one_product():
-    from recsys.training import same_product_cosine
+    from recsys.training_report import same_product_cosine
 
     assert same_product_cosine(Isotonic(np.array([0.0, 1.0]), np.array([0.0, 1.0]))) == 0.95
     assert same_product_cosine(Isotonic(np.array([0.0, 1.0]), np.array([0.0, 0.9]))) == 2

@@ -1,0 +1,122 @@
+"""What a training reads: a folder's photos in parts, and what a trunk makes of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import photos
+from models.encoder import Encoder
+from models.photos import Photo
+from models.views import cached_views
+
+Array = npt.NDArray[Any]
+Watch = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+class TrainingError(ValueError):
+    """The folder cannot be trained on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on, and where to.
+
+    `label_is_product`: each label's photos show one product (and products, not photos, are then
+    kept apart whatever the folder's own split). `cache` keeps the encoders' graphs; `work` what a
+    run computes on its way, and where it was interrupted.
+    """
+
+    folder: Path
+    name: str
+    bundles: Path
+    cache: Path
+    work: Path
+    encoder: str = "efficientnet-lite0"
+    label_is_product: bool = False
+    views: int = 8
+    seed: int = 0
+    epochs: int | None = None
+    learning_rate: float | None = None
+    licence: str = ""
+    origin: str = ""
+    watch: Watch = field(default=lambda _what, _done, _total: None, compare=False)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an interrupted run goes on from."""
+        return self.work / f"{self.name}.checkpoint"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A folder's photos by part, and the labels' names by number."""
+
+    photos: Mapping[str, Sequence[Photo]]
+    classes: tuple[str, ...]
+    digest: str
+
+    def labels(self, part: str) -> npt.NDArray[np.int64]:
+        """The label number of each photo of a part."""
+        number = {name: place for place, name in enumerate(self.classes)}
+        return np.array([number[photo.label] for photo in self.photos[part]], np.int64)
+
+
+def read_parts(job: Job) -> Parts:
+    """The folder's photos in `train`, `validation` and `test`, products apart.
+
+    Raises `TrainingError` where a part is empty or there are fewer than two labels.
+    """
+    found = photos.read_folder(job.folder, job.label_is_product)
+    if job.label_is_product:
+        # labels are what is kept apart: a split of each product's photos is not for this
+        found = [replace(photo, split="", label=photo.product) for photo in found]
+        products = sorted({photo.product for photo in found})
+        order = photos.split_by_product(
+            [Photo(Path(p), "", p) for p in products], _held_out(len(products)), job.seed
+        )
+        place = {photo.product: part for part, group in order.items() for photo in group}
+        parts = {part: [p for p in found if place[p.product] == part] for part in SHARES}
+    else:
+        parts = photos.split_by_product(found, SHARES, job.seed)
+    classes = tuple(sorted({photo.label for photo in found}))
+    if len(classes) < 2 or not all(parts.get(part) for part in SHARES):
+        counts = {part: len(group) for part, group in parts.items()}
+        raise TrainingError(f"too little to train on: {len(classes)} labels, photos {counts}")
+    return Parts(parts, classes, photos.digest(found))
+
+
+def _held_out(products: int) -> dict[str, float]:
+    """A quarter of the products for the test, a tenth for validation, at least two of each."""
+    test, validation = max(2, round(products / 4)), max(2, round(products / 10))
+    return {"train": products - test - validation, "validation": validation, "test": test}
+
+
+def features(job: Job, encoder: Encoder, parts: Parts, part: str, views: int) -> Array:
+    """The encoder's features (photos, views, dim) of a part, computed once and kept."""
+    group = parts.photos[part]
+    return cached_views(
+        job.work / "views", file_name(encoder.id), encoder.features, group, views, job.seed,
+        counter(job, f"{part} photos", len(group) * views),
+    )  # fmt: skip
+
+
+def counter(job: Job, what: str, total: int) -> Callable[[int], None]:
+    """Tells the job's watcher of each step of so many."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        job.watch(what, done, total)
+
+    return count
+
+
+def file_name(name: str) -> str:
+    """An encoder's id as a file's name."""
+    return name.replace("@", "-").replace("/", "-")
