@@ -20,7 +20,7 @@ def logs(bench: Bench) -> dict[str, tuple[int, Callable[[int], Iterator[tuple[by
         return lambda events: Shop(events, users).records()
 
     few = bench.size(20_000, 600)
-    many = bench.size(100_000, 600)
+    many = bench.size(40_000, 600)
     chosen: dict[str, tuple[int, Any]] = {"Online Retail sample": (few, workers.sample_records)}
     for users in (1_000, 10_000, 1_000_000)[: bench.size(3, 1)]:
         chosen[f"synthetic, {users:,} users"] = (many, shop(users))

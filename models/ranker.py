@@ -21,8 +21,11 @@ CLIP = 5.0  # standard units
 GRADIENT_NORM_MAX = 20.0
 MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
 LEAK = 0.01  # slope of a unit that is off
-WARM_STEPS = 50  # steps over which the pace rises from nothing
+WARM_STEPS = 20  # steps over which the pace rises from nothing
 AVERAGE = 0.01  # weight of the newest weights in their running mean
+TRUST_RATE = 0.005  # weight of the newest list in what is trusted
+TRUST_LEAD = 1.0  # so much better a source must be to go before the network
+TRUST_POWER = 4.0
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -37,7 +40,8 @@ class RankerConfig:
         pace_steps: after so many steps the pace is half way between the two.
         answer_power: a list with n chosen counts n to this power.
         batch_lists: lists a step.
-        replay_steps: steps on earlier lists after each step on new ones.
+        replay_steps: steps on earlier lists after each step on new ones, in the long run.
+        replay_steps_first: the same while fewer than `replay_few` lists are known.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
         prior_weight: what the first feature, the sources' mean, counts before anything is learned.
@@ -51,6 +55,8 @@ class RankerConfig:
     answer_power: float = 0.75
     batch_lists: int = 4
     replay_steps: int = 1
+    replay_steps_first: int = 8
+    replay_few: int = 1_000
     replay_lists: int = 4_096
     list_size_max: int = 96
     prior_weight: float = 1.0
@@ -68,7 +74,10 @@ class Ranker:
     True
     """
 
-    def __init__(self, n_features: int, config: RankerConfig | None = None) -> None:
+    def __init__(
+        self, n_features: int, config: RankerConfig | None = None, sources: slice = slice(0)
+    ) -> None:
+        self.sources = sources
         self.config = config or RankerConfig()
         self.n_features = n_features
         hidden, rng = self.config.hidden, np.random.default_rng(self.config.seed)
@@ -85,6 +94,8 @@ class Ranker:
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
         self._scale = np.ones(n_features)
+        # NDCG@10 of late: of this ranker, and of each source alone.
+        self.trust = np.zeros(1 + len(range(n_features)[sources]), np.float64)
         self.counters = np.zeros(3, np.int64)  # steps, lists seen, steps refused
         room = self.config.replay_lists
         self._features = np.zeros((room, self.config.list_size_max, n_features), np.float16)
@@ -107,6 +118,22 @@ class Ranker:
 
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
+        if len(features) and self._sources_lead():
+            return self._by_sources(features)
+        return self._by_network(features)
+
+    def _sources_lead(self) -> bool:
+        """Whether a source alone has been better of late, as before anything was learned."""
+        sources = self.trust[1:]
+        return len(sources) > 0 and float(sources.max()) > self.trust[0] * TRUST_LEAD
+
+    def _by_sources(self, features: NDArray[np.float32]) -> Scores:
+        """The sources' shares, weighted by what each found of late; good ones count far more."""
+        weights = (self.trust[1:] / self.trust[1:].max()) ** TRUST_POWER
+        shares = np.nan_to_num(features[:, self.sources], posinf=0.0, neginf=0.0)
+        return np.asarray(shares @ weights, np.float32)
+
+    def _by_network(self, features: NDArray[np.float32]) -> Scores:
         out = np.empty(len(features), np.float32)
         if len(features):
             layers = self._averaged
@@ -133,6 +160,7 @@ class Ranker:
         self._chosen[at] = False
         self._chosen[at, : len(chosen)] = True
         self._lengths[at] = len(order)
+        self._judge(kept, len(chosen))
         self._standardise(np.clip(kept, -60_000, 60_000))
         self.counters[1] += 1
         self._pending += 1
@@ -141,9 +169,20 @@ class Ranker:
             self._pending = 0
             self._step(newest)
             held = min(self.lists, self.config.replay_lists)
-            for _ in range(self.config.replay_steps):
+            few = held < self.config.replay_few
+            for _ in range(self.config.replay_steps_first if few else self.config.replay_steps):
                 rng = np.random.default_rng([self.config.seed, self.steps])
                 self._step(rng.integers(0, held, self.config.batch_lists))
+
+    def _judge(self, features: NDArray[np.float32], answers: int) -> None:
+        """Score the ranker and each source on a list before it is learned; its answers lead it."""
+        if not len(self.trust) > 1:
+            return
+        columns = np.column_stack([self._by_network(features), features[:, self.sources]])
+        gains = np.empty(columns.shape[1])
+        _gains(columns, answers, gains)
+        rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
+        self.trust += rate * (gains - self.trust)
 
     def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
@@ -270,7 +309,7 @@ class Ranker:
             self._before = self.arrays()
 
 
-_STATE = ("params", "average", "moments", "centre", "spread", "counters")
+_STATE = ("params", "average", "moments", "centre", "spread", "trust", "counters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +346,23 @@ def _normal(features: Any, centre: Any, scale: Any, out: Any) -> None:
             z = np.float32((features[row, i] - centre[i]) * scale[i])
             z = min(max(z, np.float32(-CLIP)), np.float32(CLIP))
             out[row, i] = z if z == z else np.float32(0.0)  # NaN is not itself
+
+
+@kernel
+def _gains(columns: Any, answers: int, gains: Any) -> None:
+    """Mean gain within the first 10 of a list's answers, its first rows, by each column."""
+    for c in range(columns.shape[1]):
+        gains[c] = 0.0
+        for row in range(answers):
+            score = columns[row, c]
+            if c > 0 and not score > 0:
+                continue
+            above = 0
+            for other in range(columns.shape[0]):
+                if columns[other, c] > score or (columns[other, c] == score and other > row):
+                    above += 1
+            if above < 10:
+                gains[c] += 1.0 / np.log2(above + 2.0) / answers
 
 
 @kernel

@@ -162,7 +162,7 @@ class Own:
 
     name: str = "own"
     reason: str = "you had {item} before"
-    half_life_days: float = 7.0
+    decay: float = 0.7  # weight of a step is this to the power of how many came after it
     share: float = 3.0
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
@@ -170,8 +170,9 @@ class Own:
         past = context.history
         if not context.query.usable[past.items].any():
             return empty_answer()  # nothing there, or lists do not repeat
-        ages_s = np.maximum(context.now_s - past.last_s, 0.0)
-        scores = np.sqrt(past.counts) * np.exp2(-ages_s / (self.half_life_days * 86_400.0)) + 1e-12
+        moments = np.unique(past.last_s)
+        steps_ago = len(moments) - 1 - np.searchsorted(moments, past.last_s)
+        scores = np.sqrt(past.counts) * self.decay**steps_ago + 1e-12
         liked = past.weights > 0
         return past.items[liked], scores[liked].astype(np.float32)
 

@@ -144,7 +144,11 @@ class BaselineMethod:
 
 
 class ServedMethod:
-    """The pipeline as the worker runs it, one step a chunk. Products are listed as they appear."""
+    """The pipeline as the worker runs it, one step a chunk.
+
+    A product is listed right after its first step: a catalogue that listed it right before would
+    tell what comes next.
+    """
 
     def __init__(self, log: EvaluationLog, config: PipelineConfig) -> None:
         self._log = log
@@ -187,11 +191,10 @@ class ServedMethod:
 
     def _learn(self, begin: int, end: int) -> None:
         log = self._log
-        fresh = log.items[begin:end][self._slots[log.items[begin:end]] < 0]
-        for number in dict.fromkeys(fresh.tolist()):
-            item_id = log.item_ids[number]
-            product = log.products.get(item_id)
-            slot = self._items.slot(item_id) if product is None else self._catalogue.put(product)
+        unknown = log.items[begin:end][self._slots[log.items[begin:end]] < 0]
+        fresh = list(dict.fromkeys(unknown.tolist()))
+        for number in fresh:
+            slot = self._items.slot(log.item_ids[number])
             self._slots[number], self._numbers[slot] = slot, number
         users = [self._users.slot(log.user_ids[user]) for user in log.users[begin:end]]
         batch = EventBatch(
@@ -199,6 +202,10 @@ class ServedMethod:
             log.values[begin:end], log.times_ms[begin:end], np.zeros(end - begin, np.uint64),
         )  # fmt: skip
         self.pipeline.fold(self.pipeline.learn(self._users, batch))
+        for number in fresh:
+            product = log.products.get(log.item_ids[number])
+            if product is not None:
+                self._catalogue.put(product)
 
 
 def prefix(log: EvaluationLog, share: float) -> EvaluationLog:

@@ -143,6 +143,13 @@ class Features:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def sources(self) -> slice:
+        """The columns that are single sources' shares."""
+        shares = [at for at, name in enumerate(self.names) if name.endswith(":share")]
+        shares = [at for at in shares if not self.names[at].startswith("had")]
+        return slice(shares[0], shares[-1] + 1) if shares else slice(0)
+
     def of(self, context: Context, candidates: Candidates) -> NDArray[np.float32]:
         """Features of a list's candidates, shape (candidates, len(self))."""
         out = np.zeros((len(candidates), len(self)), np.float32)

@@ -49,7 +49,7 @@ class ChunkLearner:
     def _sample(self) -> list[int]:
         """Events that become examples if they start a step: by their hash, never by load."""
         batch, items = self.batch, self.users.items
-        share = self.looker.rank.config.train_share(items.clock.now)
+        share = self.looker.rank.config.train_share(self.looker.rank.ranker.lists)
         mixed = items.ids.keys[batch.items] ^ self.times_s.astype(np.uint64)
         mixed = (mixed ^ batch.event_keys) * np.uint64(0x9E3779B97F4A7C15)
         drawn = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53

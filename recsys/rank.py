@@ -18,18 +18,19 @@ class RankConfig:
 
     Args:
         train_share_min: share of steps (a basket is one) that become examples in the long run.
-        train_events_full: until so many events every step does; then the share falls as 1 / n.
+        train_lists_full: until the ranker learned so many lists n every step does; then the share
+            falls as 1 / n^2. Lists are counted and not events, for a basket's events make one.
         train_candidates: candidates of an example that are kept.
     """
 
     train_share_min: float = 0.01
-    train_events_full: int = 20_000
+    train_lists_full: int = 20_000
     train_candidates: int = 96
     ranker: RankerConfig = field(default_factory=RankerConfig)
 
-    def train_share(self, events: float) -> float:
-        """Share of steps that become examples once so many events were learned."""
-        return min(1.0, max(self.train_share_min, self.train_events_full / max(events, 1.0)))
+    def train_share(self, lists: int) -> float:
+        """Share of steps that become examples once the ranker learned so many lists."""
+        return min(1.0, max(self.train_share_min, (self.train_lists_full / max(lists, 1)) ** 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Rank:
     def __init__(self, config: RankConfig, features: Features) -> None:
         self.config = config
         self.features = features
-        self.ranker = Ranker(len(features), config.ranker)
+        self.ranker = Ranker(len(features), config.ranker, features.sources)
 
     def score(self, context: Context, candidates: Candidates) -> Scored:
         """Score a list's candidates."""

@@ -37,7 +37,7 @@ def evaluate(
         str | None, typer.Option(help="Methods to run, comma-separated.", show_default="all")
     ] = None,
     catalogue: Annotated[
-        Path | None, typer.Option(help="Products; each is listed when its first event comes.")
+        Path | None, typer.Option(help="Products; each is listed right after its first event.")
     ] = None,
     catalogue_mapping: Annotated[
         str, typer.Option("--map-catalogue", metavar="field=COLUMN,...", help="As --map, for it.")

@@ -39,6 +39,8 @@ def soak(
     else:
         print_table("Faults", rows, list(rows[0]))
     if table is not None:
-        table.write_text(composition.as_markdown(report), "utf-8")
+        given = f"--minutes {minutes:g}" if minutes is not None else f"--share {share:g}"
+        command = f"recsys soak {given} --seed {seed}"
+        table.write_text(composition.as_document(report, command), "utf-8")
     if not report.holds:
         raise typer.Exit(FAILURE)

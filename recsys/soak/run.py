@@ -1,5 +1,6 @@
 """The soak: faults in groups, the account after each group, and the table at the end."""
 
+import os
 import random
 import shutil
 import statistics
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys.conservation import Account
@@ -257,8 +259,8 @@ def as_rows(report: Report) -> list[dict[str, object]]:
     ]
 
 
-def as_markdown(report: Report) -> str:
-    """The table as it stands in benchmarks/faults.md."""
+def as_markdown(rows: Sequence[dict[str, object]]) -> str:
+    """The table as Markdown."""
     lines = [
         "| fault | tried | survived | lost | doubled "
         "| first new list after, median | at most | all lanes after, at most |",
@@ -268,6 +270,17 @@ def as_markdown(report: Report) -> str:
         f"| {row['fault']} | {row['tried']} | {row['survived']} | {row['lost']} "
         f"| {row['doubled']} | {row['first_list_p50_s']} s | {row['first_list_max_s']} s "
         f"| {row['all_lanes_max_s']} s |"
-        for row in as_rows(report)
+        for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def as_document(report: Report, command: str) -> str:
+    """The table with what it takes to read it."""
+    accepted = max(account.accepted for account in report.accounts)
+    return (
+        f"# Faults\n\n`{command}` on {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}. "
+        f"After every group of faults all events were accounted for (up to {accepted:,} a broker) "
+        "and the state was compared with an undisturbed run of the same log.\n\n"
+        f"{as_markdown(as_rows(report))}"
+    )

@@ -79,7 +79,7 @@ def test_same_seed_same_weights():
         first.learn(rows, chosen)
         second.learn(rows, chosen)
     np.testing.assert_array_equal(first.params, second.params)
-    assert first.steps == 20
+    assert first.steps == 10 * (1 + SMALL.replay_steps_first)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
@@ -137,3 +137,20 @@ def test_rollback_and_bytes():
     kept = wider.pack()
     assert not wider.unpack(before)
     assert wider.pack() == kept
+
+
+def test_a_source_that_finds_more_goes_before_the_network():
+    rng = np.random.default_rng(0)
+    ranker = Ranker(
+        4, RankerConfig(hidden=4, learning_rate=0.0, learning_rate_min=0.0), slice(2, 4)
+    )
+    for _ in range(30):
+        rows = rng.random((40, 4)).astype(np.float32)
+        ranker.learn(rows, np.array([int(rows[:, 3].argmax())]))
+    assert ranker.trust[2] == pytest.approx(1.0)
+    assert max(ranker.trust[0], ranker.trust[1]) < 0.4
+    rows = rng.random((40, 4)).astype(np.float32)
+    assert int(ranker.scores(rows).argmax()) == int(rows[:, 3].argmax())
+    # A network that finds as much ranks by itself.
+    ranker.trust[0] = 1.0
+    assert int(ranker.scores(rows).argmax()) == int(rows[:, 0].argmax())

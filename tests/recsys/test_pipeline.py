@@ -197,7 +197,7 @@ def test_lists_on_the_way_are_those_after_each_event(log, want):
 
 
 def test_a_basket_is_one_step_and_its_features_come_from_before():
-    world = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
+    world = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
     world.learn(seeded_log(500))
     basket = [Event("u1", f"i{n}", "purchase", START_S + 99_999) for n in range(60)]
     updates = world.pipeline.learn(world.users, batch_of(world.users, basket))
@@ -210,7 +210,7 @@ def test_a_basket_is_one_step_and_its_features_come_from_before():
 
 
 def test_duplicates_make_no_examples_and_no_updates():
-    world = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
+    world = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
     log = seeded_log(200)
     world.learn(log)
     again = world.pipeline.learn(world.users, batch_of(world.users, log[-10:]))
@@ -219,7 +219,7 @@ def test_duplicates_make_no_examples_and_no_updates():
 
 
 def test_examples_do_not_depend_on_chunks():
-    config = PipelineConfig(rank=RankConfig(train_share_min=0.3, train_events_full=0))
+    config = PipelineConfig(rank=RankConfig(train_share_min=0.3, train_lists_full=0))
     log = seeded_log(600)
     counts = []
     for size in (1, 50, 600):
@@ -235,7 +235,7 @@ def test_examples_do_not_depend_on_chunks():
 
 
 def test_a_list_since_the_last_event_need_not_be_made_twice():
-    world = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
+    world = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
     world.learn(seeded_log(300))
     now_ms = (START_S + 50_000) * 1000
     user = world.users.find("u3")
@@ -247,13 +247,13 @@ def test_a_list_since_the_last_event_need_not_be_made_twice():
 
 
 def test_the_ranker_learns_and_its_weights_come_back():
-    world = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
+    world = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
     log = seeded_log(1500)
     records = {}
     for start in range(0, 1500, 50):
         records.update(world.learn(log[start : start + 50])[1])
     assert world.pipeline.rank.ranker.steps > 5
-    other = World(PipelineConfig(rank=RankConfig(train_events_full=10**9)))
+    other = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
     other.items.load_records(records.items())
     other.users.load_records(world.users.records())
     assert other.pipeline.rank.ranker.pack() == world.pipeline.rank.ranker.pack()

@@ -19,10 +19,10 @@ def scored_of(count):
 
 
 def test_the_share_of_examples_falls_with_events():
-    config = RankConfig(train_share_min=0.01, train_events_full=1000)
+    config = RankConfig(train_share_min=0.01, train_lists_full=1000)
     assert config.train_share(0) == 1.0
     assert config.train_share(1000) == 1.0
-    assert config.train_share(10_000) == 0.1
+    assert config.train_share(2_000) == 0.25
     assert config.train_share(10**9) == 0.01
 
 
