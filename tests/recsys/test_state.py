@@ -29,7 +29,7 @@ def oracle(log, entries_max):
         user["last"] = max(user["last"], event.time_s)
         weight = EVENT_WEIGHTS[event.type]
         if event.type == "rating" and event.value is not None:
-            weight *= event.value / 5
+            weight *= 0.5 + 0.5 * min(max(event.value / 5, 0.1), 1.0)
         if weight == 0:
             continue
         entries = user["entries"]
