@@ -90,11 +90,6 @@ class Worker(Section):
         6000, "a silent worker loses its lanes after this", ge=1000, le=300_000
     )
     heartbeat_interval_ms: int = setting(1000, "a sign of life, every", ge=100, le=60_000)
-    instance_id: str = setting(
-        "",
-        "a name that this worker keeps over restarts: its lanes wait for it for a session",
-        pattern=r"^[A-Za-z0-9._-]{0,100}$",
-    )
     snapshot_interval_s: float = setting(60, "a local copy of the state, every", gt=0)
     watchdog_s: float = setting(60, "exit where lag stays and nothing commits for this long", gt=0)
     list_events_per_s_max: int = setting(

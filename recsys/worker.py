@@ -201,7 +201,6 @@ class Worker:
             session_timeout_s=mine.session_timeout_ms / 1000,
             heartbeat_interval_s=mine.heartbeat_interval_ms / 1000,
             watchdog_s=mine.watchdog_s,
-            instance_id=mine.instance_id or None,
             web_host=mine.web_host,
             web_port=None if self.workers else mine.web_port or None,  # 0: no pages
             data_dir=Path(settings.data_dir),

@@ -72,7 +72,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
-            group_instance_id=conf.consumer_group_instance_id,
             **self.app.connection.options(),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,

@@ -41,7 +41,6 @@ class GroupConfig:
     web_host: str = "127.0.0.1"
     web_port: int | None = None
     data_dir: Path = Path("data")
-    instance_id: str | None = None
     faust_options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,7 +94,6 @@ class RoleWorker(Generic[S]):
             broker_rebalance_timeout=group.rebalance_timeout_s,
             broker_request_timeout=max(group.session_timeout_s * 2, 30.0),
             consumer_max_fetch_size=group.fetch_bytes_max,
-            consumer_group_instance_id=group.instance_id,
             agent_supervisor=CrashingSupervisor,
             datadir=group.data_dir / "faust" / lanes.group_id,
             store="memory://",

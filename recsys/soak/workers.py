@@ -58,7 +58,6 @@ class WorkerProcess:
             **self.settings,
             "DATA_DIR": str(self.folder / self.name),
             "WORKER__WEB_PORT": str(self.port),
-            "WORKER__INSTANCE_ID": self.name,
         }
         environ = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
         environ |= {f"RECSYS_{name}": value for name, value in given.items()}
