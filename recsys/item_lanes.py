@@ -9,12 +9,15 @@ from recsys import metrics
 from recsys.item_updates import ItemUpdates, ItemUpdatesError
 from recsys.pipeline import Pipeline
 from recsys.refit import Refits
+from recsys.state import DAY_S
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position
 from streams.lane import Outcome
 from streams.tail import Tail
 
 log = structlog.get_logger(__name__)
+
+SWEEP_RECORDS = 1000  # items are looked through for the idle once in so many records of updates
 
 
 class ItemLane:
@@ -56,8 +59,10 @@ class ItemLanes:
 
     def __init__(
         self, pipeline: Pipeline, tail: Tail, refits: Refits, prefix: str, own_prefix: str,
-        is_live: Callable[[], bool],
+        is_live: Callable[[], bool], ttl_days: float,
     ) -> None:  # fmt: skip
+        self._ttl_s = int(ttl_days * DAY_S)
+        self._folded = 0
         self.pipeline = pipeline
         self.refits = refits
         self._tail = tail
@@ -110,6 +115,9 @@ class ItemLanes:
                 metrics.dead_letter(record.topic, "item-updates")
                 continue
             self.pipeline.fold(updates)
+            self._folded += 1
+            if self._folded % SWEEP_RECORDS == 0 and len(updates):
+                self.pipeline.items.sweep(int(updates.times_s.max()) - self._ttl_s)
 
     def _check_catalogue(self, lane: int, chunk: Chunk, outcome: Outcome) -> None:
         """Every worker reads the catalogue by itself; its owner alone writes the dead letters."""

@@ -134,6 +134,7 @@ class State(Section):
     users_max: int = setting(
         2_000_000, "users of a lane; beyond, the longest silent are forgotten", ge=1
     )
+    item_ttl_days: float = setting(400, "what is learned of an item goes after so long idle", gt=0)
 
 
 class Rank(Section):

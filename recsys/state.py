@@ -466,11 +466,32 @@ class ItemState:
         """What the open transaction changed, as records of the compacted log."""
         if not self.open:
             raise RuntimeError("no transaction is open")
-        touched = [table.dirty() for table in self.tables.values()]
-        records = self._records(np.unique(np.concatenate(touched)))
+        touched = np.unique(np.concatenate([table.dirty() for table in self.tables.values()]))
+        kept = self.tables["popularity"]["events"][touched] > 0
+        records = self._records(touched[kept])
+        names = (self.ids.names[slot] for slot in touched[~kept].tolist())
+        records += [(name.encode(), None) for name in names if name is not None]
         if self.ranker is not None and self.ranker.changed:
             records.append((_RANKER_KEY, bytes([VERSION]) + self.ranker.pack()))
         return records
+
+    def sweep(self, before_s: int) -> int:
+        """Forget items whose last event was before a time: blank rows, tombstones in the log.
+
+        Slots stay, so that nothing points at another item; a restart gives their memory back.
+        Returns how many went.
+        """
+        table = self.tables["popularity"]
+        size = len(self)
+        idle = (table["events"][:size] > 0) & (table["last_s"][:size] < before_s)
+        gone = np.flatnonzero(idle).astype(np.int32)
+        self._blank(gone)
+        return len(gone)
+
+    def _blank(self, slots: Slots) -> None:
+        for table in self.tables.values():
+            table.touch(slots)
+            table.clear(slots)
 
     def records(self) -> list[Record]:
         """All of it, as records of the compacted log."""
@@ -515,6 +536,9 @@ class ItemState:
                     self._load_ranker(_body(value))
             elif value is not None:
                 rows[self.slot(key.decode())] = _body(value)
+            elif (slot := self.find(key.decode())) != NONE:
+                rows.pop(slot, None)
+                self._blank(np.array([slot], np.int32))
         slots = np.fromiter(rows, np.int32, len(rows))
         start = 0
         for model in self.models:

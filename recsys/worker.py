@@ -171,7 +171,7 @@ class Worker:
         if "items" in self.roles:
             items = ItemLanes(
                 self.pipeline, self.tail, self.refits, settings.prefix, settings.own_prefix,
-                self._is_live,
+                self._is_live, settings.state.item_ttl_days,
             )  # fmt: skip
             yield "items", items, topics.ITEM_STATE
         if "images" in self.roles:

@@ -299,3 +299,26 @@ def test_factors_are_swapped_in_by_version():
     with pytest.raises(ValueError, match="32"):
         world.items.swap_factors("v8", keys, factors[:, :5])
     assert world.pipeline.model_version == "v7"
+
+
+def test_idle_items_leave_the_log_and_come_back_when_they_are_wanted():
+    world = World()
+    world.learn([Event("u1", "old", "purchase", 1_700_000_000, None, None)])
+    world.learn([Event("u1", "new", "purchase", 1_790_000_000, None, None)])
+    copy = World()
+    copy.items.load_records(world.items.records())
+    world.items.begin()
+    assert world.items.sweep(1_750_000_000) == 1
+    changes = dict(world.items.dirty_records())
+    assert changes[b"old"] is None
+    assert b"new" not in changes
+    world.items.commit()
+    copy.items.load_records(changes.items())
+    assert copy.items.digest() == world.items.digest()
+    assert world.items.tables["popularity"]["events"][world.items.find("old")] == 0
+    world.items.begin()
+    world.items.sweep(1_795_000_000)
+    world.items.rollback()
+    assert copy.items.digest() == world.items.digest()
+    world.learn([Event("u2", "old", "view", 1_790_000_100, None, None)])
+    assert world.items.tables["popularity"]["events"][world.items.find("old")] == 1
