@@ -232,7 +232,7 @@ class UserLanes:
                 self._remove(lane, state, chunk, outcome)
             else:
                 self._answer_requests(lane, state, chunk, outcome)
-        self._pay_owed(lane, state, outcome, idle=not chunks)
+        self._pay_owed(lane, state, outcome)
         self._count_sources()
         return outcome
 
@@ -315,7 +315,7 @@ class UserLanes:
         wanted[chosen[:room]] = True
         return wanted, chosen[room:]
 
-    def _pay_owed(self, lane: int, state: UserLane, outcome: Outcome, *, idle: bool) -> None:
+    def _pay_owed(self, lane: int, state: UserLane, outcome: Outcome) -> None:
         """Write lists that waited: all that are overdue, more where the budget has room."""
         if not len(state.owed):
             return
