@@ -5,10 +5,11 @@ pipeline goes through the same `recommend` and `learn` as in the worker. Times a
 processor time, so that other work on the machine does not count.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,12 @@ from recsys.catalogue import Catalogue
 from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
+from recsys.state import ItemState, StateLimits, UserState
 
 TIMED_EVENTS = 10_000  # of the log's end, learned once more in chunks to take the time
 CHUNK_EVENTS = 1_000
+# Who is forgotten after how long is the operator's business: a log of many years keeps its users.
+WHOLE_LOG = StateLimits(inactive_days_max=10**6, users_max=2**31)
 UNLEARNED = ("return", "dislike", "impression")
 
 Progress = Callable[[int], None]
@@ -131,6 +134,11 @@ class BaselineMethod:
         excluded = np.fromiter(out, np.int64, len(out))
         return best_items(scores, excluded[excluded < len(scores)], k)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the baseline holds."""
+        return held_bytes(self._baseline)
+
     def learn(self, step: int) -> None:
         """Returns, dislikes and impressions tell a baseline nothing."""
         begin, end = int(self._log.steps[step]), int(self._log.steps[step + 1])
@@ -154,7 +162,7 @@ class ServedMethod:
         self._log = log
         self._items = ItemState(default_models())
         self._catalogue = Catalogue(self._items)
-        self._users = UserState(self._items)
+        self._users = UserState(self._items, WHOLE_LOG)
         self.pipeline = Pipeline(config, self._items, self._catalogue)
         self.pipeline.warm_up()
         self._slots = np.full(len(log.item_ids), -1, np.int32)
@@ -185,6 +193,11 @@ class ServedMethod:
         return (time.process_time() - started) / max(len(self._log) - first, 1) * 1e6
 
     @property
+    def users_known(self) -> int:
+        """Users that have a state."""
+        return len(self._users)
+
+    @property
     def memory_bytes(self) -> int:
         """What the state holds."""
         return int(self._users.memory()["bytes"]) + int(self._items.memory()["bytes"])
@@ -206,6 +219,23 @@ class ServedMethod:
             product = log.products.get(log.item_ids[number])
             if product is not None:
                 self._catalogue.put(product)
+
+
+def held_bytes(thing: Any) -> int:
+    """Bytes of what an object holds: its arrays whole, its containers with all that is in them.
+
+    >>> held_bytes(np.zeros(10, np.float32))
+    40
+    """
+    if isinstance(thing, np.ndarray):
+        return int(thing.nbytes)
+    if isinstance(thing, dict):
+        inside = [part for pair in thing.items() for part in pair]
+        return sys.getsizeof(thing) + sum(held_bytes(part) for part in inside)
+    if isinstance(thing, list | tuple):
+        return sys.getsizeof(thing) + sum(held_bytes(part) for part in thing)
+    inside = list(getattr(thing, "__dict__", {}).values())
+    return sys.getsizeof(thing) + sum(held_bytes(part) for part in inside)
 
 
 def prefix(log: EvaluationLog, share: float) -> EvaluationLog:

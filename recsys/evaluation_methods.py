@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from models.baselines.base import Baseline, TooManyItemsError
-from models.baselines.counted import DecayedPopularity, ItemKnn, OwnItems
+from models.baselines.counted import OWN_FIRST, DecayedPopularity, ItemKnn, OwnItems
 from models.baselines.factors import Bpr, Isgd
+from models.baselines.libraries import ImplicitBpr, ImplicitNeighbours, RiverFactors
 from models.baselines.refits import AlsRefit, EaseRefit
 from models.baselines.sessions import VectorSessionKnn
 from models.metrics import gains
@@ -57,8 +58,9 @@ BASELINES: Mapping[str, BaselineSpec] = {
     ),
     "own-items": BaselineSpec(
         _users_items(OwnItems),
-        [{"half_life_days": days, "power": power}
-         for days in (1.0, 7.0, 30.0, 180.0) for power in (0.5, 1.0)],
+        [{"half_life_days": days, "power": power, "popular_weight": popular}
+         for days in (1.0, 7.0, 30.0, 180.0) for power in (0.5, 1.0)
+         for popular in (OWN_FIRST, 0.05, 0.2)],
         repeats_only=True,
     ),
     "sequence": BaselineSpec(
@@ -96,6 +98,20 @@ BASELINES: Mapping[str, BaselineSpec] = {
     ),
     "ease-refit": BaselineSpec(
         _refitted(EaseRefit), [{"regularisation": shrink} for shrink in (20.0, 100.0, 500.0)]
+    ),
+    "implicit-bpr": BaselineSpec(
+        _refitted(ImplicitBpr),
+        [{"learning_rate": rate, "iterations": rounds}
+         for rate in (0.02, 0.05) for rounds in (50, 150)],
+    ),
+    "implicit-item-knn": BaselineSpec(
+        _refitted(ImplicitNeighbours),
+        [{"weighting": kind, "neighbours": n} for kind in (0, 1, 2) for n in (50, 200)],
+    ),
+    "river-mf": BaselineSpec(
+        _users_items(RiverFactors),
+        [{"biased": biased, "learning_rate": rate}
+         for biased in (0, 1) for rate in (0.02, 0.05)],
     ),
 }  # fmt: skip
 
@@ -143,7 +159,10 @@ def evaluate(
     method = BaselineMethod(spec.make(log, given), log, repeats)
     outcome = run(method, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
     told = ", ".join(f"{key} {value:g}" for key, value in given.items())
-    return Outcome(outcome.ranks, outcome.lists, outcome.recommend_us, outcome.learn_us, 0, told)
+    return Outcome(
+        outcome.ranks, outcome.lists, outcome.recommend_us, outcome.learn_us,
+        method.memory_bytes, told,
+    )  # fmt: skip
 
 
 __all__ = ["BASELINES", "SERVED", "TooManyItemsError", "evaluate", "method_names", "tune"]

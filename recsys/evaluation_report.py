@@ -1,5 +1,6 @@
 """What an evaluation says: numbers for machines, a table and a picture for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def report(
         "protocol": protocol, "warm_up": warm_up, "sync_s": lag_ms / 1000,
         "users": len(log.user_ids), "items": len(log.item_ids), "events": len(log),
         "steps": len(log.steps) - 1, "scored": len(answers), "digest": log.digest,
-        "methods": methods, "compared": compared(outcomes, k), "skipped": dict(skipped),
+        "methods": methods, "compared": compared(outcomes, k),
+        "splits": splits_compared(outcomes, masks, k), "skipped": dict(skipped),
     }  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def _numbers(
             name: {
                 "events": int(mask.sum()), f"hr@{k}": _mean(hits[mask]),
                 f"ndcg@{k}": _mean(gains[mask]),
+                "mrr": _mean(metrics.reciprocal_ranks(outcome.ranks, k)[mask]),
                 f"ndcg@{k}_interval": metrics.interval(gains[mask]) if mask.sum() > 1 else None,
             }
             for name, mask in masks.items()
@@ -101,6 +104,60 @@ def compared(outcomes: Mapping[str, Outcome], k: int) -> Numbers:
     return out
 
 
+def splits_compared(
+    outcomes: Mapping[str, Outcome], masks: Mapping[str, NDArray[np.bool_]], k: int
+) -> Numbers:
+    """The served lists beside the overall best baseline, split by split.
+
+    `difference` is NDCG of the served less that of the baseline that is best over all answers, with
+    the 95 % interval of the paired difference; `behind` says that it is below 0 by more than that.
+    `best` is the baseline that is best within the split.
+    """
+    gained = {name: metrics.gains(outcome.ranks, k) for name, outcome in outcomes.items()}
+    if SERVED not in gained or len(gained) < 2:
+        return {}
+    own = gained.pop(SERVED)
+    overall = max(gained, key=lambda name: _mean(gained[name]))
+    out: Numbers = {}
+    for split, mask in masks.items():
+        if mask.sum() < 2:
+            continue
+        apart = own[mask] - gained[overall][mask]
+        best = max(gained, key=lambda name: _mean(gained[name][mask]))
+        interval = metrics.interval(apart)
+        out[split] = {
+            "events": int(mask.sum()), SERVED: _mean(own[mask]),
+            "overall_best": overall, "overall_best_ndcg": _mean(gained[overall][mask]),
+            "difference": _mean(apart), "difference_interval": interval,
+            "behind": bool(_mean(apart) < -interval),
+            "best": best, "best_ndcg": _mean(gained[best][mask]),
+            "hr": {
+                name: _mean(metrics.hits(outcomes[name].ranks, k)[mask])
+                for name in (SERVED, "popularity") if name in outcomes
+            },
+        }  # fmt: skip
+    return out
+
+
+def split_rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
+    """The table of splits for people, with its columns."""
+    lines = [
+        {
+            "split": split, "answers": f"{each['events']:,}",
+            f"NDCG@{k}": f"{each[SERVED]:.4f}",
+            "less overall best": f"{each['difference']:+.4f} ± {each['difference_interval']:.4f}"
+            f"{' behind' if each['behind'] else ''}",
+            "best here": f"{each['best_ndcg']:.4f} {each['best']}",
+            f"HR@{k}": f"{each['hr'][SERVED]:.4f}",
+            "of popularity": f"{each['hr'].get('popularity', math.nan):.4f}",
+        }
+        for split, each in numbers["splits"].items()
+    ]  # fmt: skip
+    columns = ["split", "answers", f"NDCG@{k}", "less overall best", "best here", f"HR@{k}",
+               "of popularity"]  # fmt: skip
+    return lines, columns
+
+
 def rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
     """The table for people, best NDCG first, with its columns."""
     ratios = {name.rpartition(" / ")[2]: each for name, each in numbers["compared"].items()}
@@ -115,10 +172,11 @@ def rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
                 "ratio": f"{ratio['ratio']:.2f}" if ratio and ratio["ratio"] else "",
                 "p": f"{ratio['p']:.0e}" if ratio else "",
                 "learn us": f"{each['learn_us']:.0f}", "list us": f"{each['recommend_us']:.0f}",
+                "MB": f"{each['memory_bytes'] / 1e6:.0f}",
             }
         )  # fmt: skip
     columns = ["method", f"HR@{k}", f"NDCG@{k}", "MRR", "coverage", "ratio", "p", "learn us",
-               "list us"]  # fmt: skip
+               "list us", "MB"]  # fmt: skip
     return lines, columns
 
 

@@ -1,4 +1,4 @@
-"""Files of behaviour as rows: CSV, JSON Lines, RecBole .inter and Parquet, gzipped or not.
+"""Files of behaviour as rows: CSV, JSON Lines, RecBole's own and Parquet, gzipped or not.
 
 A source tells its columns and gives rows of the columns asked for. A row that cannot be read is a
 `DecodeError` in its place, and the next row follows.
@@ -19,7 +19,7 @@ import msgspec
 from streams.codec import DecodeError
 
 Row = tuple[int, Sequence[Any] | DecodeError]
-FORMATS = ".csv, .tsv, .jsonl, .ndjson, .inter (each also with .gz) and .parquet"
+FORMATS = ".csv, .tsv, .jsonl, .ndjson, .inter, .item (each also with .gz) and .parquet"
 SAMPLE_ROWS = 1000  # what is concluded from a file is concluded from so many of its first rows
 _BOM = b"\xef\xbb\xbf"
 
@@ -49,7 +49,7 @@ def open_source(path: Path) -> Source:
         raise LogError(f"{path} is not there")
     kind = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     match kind.lower():
-        case ".csv" | ".tsv" | ".inter":
+        case ".csv" | ".tsv" | ".inter" | ".item":
             return Delimited(path)
         case ".jsonl" | ".ndjson":
             return JsonLines(path)

@@ -9,6 +9,7 @@ from models.baselines.base import Histories, check_matrix
 from models.kernels import kernel
 
 _HALVINGS_MAX = 60.0
+OWN_FIRST = 1e-4  # so little weight of the popular lets every own item go before it
 
 
 class DecayedPopularity:
@@ -33,26 +34,41 @@ class DecayedPopularity:
 
 
 class OwnItems:
-    """The user's own items: the more often and the more lately the better. No other item."""
+    """The user's own items, the more often and the more lately the better; then the popular.
 
-    def __init__(self, n_users: int, n_items: int, half_life_days: float, power: float) -> None:
+    Args:
+        half_life_days: an own item counts half after so long.
+        power: of how often the user had it.
+        popular_weight: what the most popular item counts beside an own one of just now.
+        popular_half_life_events: the popularity's own half-life.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, *, half_life_days: float, power: float,
+        popular_weight: float = OWN_FIRST, popular_half_life_events: float = 10_000.0,
+    ) -> None:  # fmt: skip
         self._counts: list[dict[int, float]] = [{} for _ in range(n_users)]
         self._times: list[dict[int, float]] = [{} for _ in range(n_users)]
         self._half_life_s, self._power = half_life_days * 86_400.0, power
+        self._popular = DecayedPopularity(n_items, popular_half_life_events)
+        self._popular_weight = popular_weight
 
     def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
-        """Count to the power, halved by age."""
-        scores = np.full(known, -np.inf, np.float32)
+        """Count to the power, halved by age, above the share of the highest popularity."""
+        scores = self._popular.scores(user, known, now_s)
+        scores *= self._popular_weight / max(float(scores.max(initial=0.0)), 1e-12)
         counts, times = self._counts[user], self._times[user]
         if counts:
             own = np.fromiter(counts, np.int64, len(counts))
             ages = now_s - np.fromiter(times.values(), np.float64, len(own))
             often = np.fromiter(counts.values(), np.float64, len(own))
-            scores[own] = often**self._power * 2.0 ** (-ages / self._half_life_s)
+            faded = 2.0 ** (-ages / self._half_life_s) + 2.0 * OWN_FIRST
+            scores[own] += (often**self._power * faded).astype(np.float32)
         return scores
 
     def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
         """Count the step."""
+        self._popular.learn(user, items, now_s)
         counts, times = self._counts[user], self._times[user]
         for item in items.tolist():
             counts[item] = counts.get(item, 0.0) + 1.0

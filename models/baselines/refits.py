@@ -9,7 +9,7 @@ from models.baselines.base import Histories
 EASE_ITEMS_MAX = 4_000  # the most popular ones; the inverse of more takes minutes a refit
 
 
-class _Refit:
+class Refit:
     """Histories, and a refit each time that so many events were learned."""
 
     def __init__(self, n_users: int, n_items: int, refit_events: float) -> None:
@@ -40,7 +40,7 @@ class _Refit:
         return np.array(list(self._histories.of(user)), np.int32)
 
 
-class AlsRefit(_Refit):
+class AlsRefit(Refit):
     """implicit's ALS on a schedule; users are folded in with the history they have now."""
 
     def __init__(
@@ -78,7 +78,7 @@ class AlsRefit(_Refit):
         return np.asarray(self._items[:known] @ vector, np.float32)
 
 
-class EaseRefit(_Refit):
+class EaseRefit(Refit):
     """EASE (Steck 2019) on a schedule, applied to the history the user has now."""
 
     def __init__(

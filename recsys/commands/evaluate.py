@@ -108,6 +108,8 @@ def evaluate(
             f"{each['items']:,} items, protocol {protocol}{lag}",
             lines, columns,
         )  # fmt: skip
+        if each["splits"]:
+            print_table("By split", *evaluation_report.split_rows(each, k))
         for name, method in each["methods"].items():
             if method["settings"]:
                 say(f"{name} was tuned to {method['settings']}")
@@ -162,7 +164,7 @@ def _outcomes(
                 outcomes[name] = evaluate_method(
                     name, log, config=config, progress=partial(_tell, update, name), **how
                 )
-            except TooManyItemsError as error:
+            except (TooManyItemsError, ImportError) as error:  # River comes with `--group dev`
                 skipped[name] = str(error)
                 continue
         _save(kept, outcomes[name])

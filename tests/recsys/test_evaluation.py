@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from models.baselines.counted import DecayedPopularity, ItemKnn
+from models.baselines.counted import DecayedPopularity, ItemKnn, OwnItems
+from models.baselines.libraries import RiverFactors
 from models.metrics import gains, hits
-from recsys.evaluate import BaselineMethod, best_items, prefix, run
+from recsys.evaluate import BaselineMethod, Outcome, ServedMethod, best_items, prefix, run
 from recsys.evaluation_log import answers_of, build
 from recsys.evaluation_methods import BASELINES, evaluate, tune
-from recsys.evaluation_report import compared, report, rows
+from recsys.evaluation_report import (
+    compared,
+    report,
+    rows,
+    split_rows,
+    splits,
+    splits_compared,
+)
 from recsys.pipeline import PipelineConfig
 from recsys.rerank import RerankConfig
 from streams.events import BehaviourEvent
@@ -200,6 +208,38 @@ def test_item_knn_by_brute_force():
     assert np.allclose(model.scores(0, 12, 0.0), expected, rtol=1e-5)
 
 
+def test_own_items_come_first_and_the_popular_fill_up():
+    own = OwnItems(2, 5, half_life_days=7.0, power=1.0)
+    for user, item in ((0, 0), (0, 1), (0, 1), (1, 3), (1, 3), (1, 3), (1, 2)):
+        own.learn(user, np.array([item], np.int32), 86_400.0)
+    assert np.argsort(-own.scores(0, 5, 1e9)).tolist() == [1, 0, 3, 2, 4]
+    assert np.argsort(-own.scores(1, 5, 1e9)).tolist() == [3, 2, 1, 0, 4]
+
+
+def test_river_is_read_as_it_predicts():
+    for biased in (0, 1):
+        model = RiverFactors(4, 8, factors=4, biased=biased)
+        rng = np.random.default_rng(0)
+        for _ in range(200):
+            user = int(rng.integers(0, 4))
+            model.learn(user, rng.integers(0, 8, 2).astype(np.int32), 0.0)
+        predicted = [model._model.predict_one(user=1, item=item) for item in range(8)]
+        apart = np.array(predicted) - model.scores(1, 8, 0.0)
+        assert np.allclose(apart, apart[0], atol=1e-5)
+
+
+def test_users_of_a_log_of_many_years_are_kept():
+    year_ms = 365 * DAY_MS
+    log = build(
+        [event("early", f"i{n}", n) for n in range(10)]
+        + [event(f"u{n % 40}", f"i{n % 10}", 3 * year_ms + n * 1000) for n in range(5_000)]
+    )
+    served = ServedMethod(log, PipelineConfig())
+    for step in range(len(log.steps) - 1):
+        served.learn(step)
+    assert served.users_known == len(log.user_ids) == 41
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns_something(name):
     in_turn = name in ("sequence", "item-knn", "item-knn-decayed", "session-knn")
@@ -241,5 +281,23 @@ def test_the_report_adds_up():
     assert users == len(answers)
     assert served["learn_us"] > 0 < served["recommend_us"]
     assert compared(outcomes, 10)["recsys / popularity"]["ratio"] > 1
-    lines, columns = rows(numbers, 10)
-    assert set(columns) == set(lines[0])
+    for lines, columns in (rows(numbers, 10), split_rows(numbers, 10)):
+        assert set(columns) == set(lines[0])
+
+
+def test_a_split_in_which_the_best_baseline_is_better_is_told():
+    log = build(baskets())
+    answers = answers_of(log, True, 0.2)
+    new_items = answers.item_before < 5
+    better = np.where(new_items, 9, 0).astype(np.int32)
+    worse = np.where(new_items, 0, 5).astype(np.int32)
+    lists = np.zeros((len(log.steps) - 1, 10), np.int32)
+    outcomes = {
+        name: Outcome(ranks, lists, 1.0, 1.0)
+        for name, ranks in (("recsys", better), ("item-knn", worse))
+    }
+    parts = splits_compared(outcomes, splits(log, answers), 10)
+    assert new_items.any()
+    assert parts["new items"]["behind"]
+    assert parts["new items"]["difference"] == pytest.approx(1 / np.log2(11) - 1)
+    assert not parts["returning users"]["behind"]
