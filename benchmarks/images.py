@@ -20,6 +20,7 @@ from models import trained
 from models.bundle import Bundle, current_version, read
 from models.index import HnswIndex
 from models.mapping import fit_mapping
+from models.photos import read_folder
 from models.retrieval import Retrieval, retrieval
 from models.unit_rows import unit_rows
 from recsys import training
@@ -64,7 +65,8 @@ def job(options: argparse.Namespace, data: str, name: str, **more: Any) -> Job:
             print(f"  {name}: {what} ({done}/{total})", flush=True)
 
     return Job(
-        options.folder / data, name, work / "bundles", work / "encoders", work / "training",
+        read_folder(options.folder / data, more.get("label_is_product", False)), name,
+        work / "bundles", work / "encoders", work / "training",
         licence=licence, origin=origin, watch=watch, **more,
     )  # fmt: skip
 
@@ -264,7 +266,7 @@ def speed(options: argparse.Namespace) -> str:
     rows = []
     photos = read_parts(base).photos["test"][:64]
     images = [photo.open() for photo in photos]
-    data = [photo.path.read_bytes() for photo in photos]
+    data = [photo.read() for photo in photos]
     for name in ("efficientnet-lite0", *CLASSICAL):
         encoder = encoders.load(name, base.cache)
         encoder.encode(images[:16])

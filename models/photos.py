@@ -1,4 +1,4 @@
-"""Labelled photos in a folder, split so that no product lies in two parts.
+"""Labelled photos, of a folder or from elsewhere, split so that no product lies in two parts.
 
     folder/[split/].../<label>/<photo>.jpg      the label is the folder's name
     folder/photos.csv                           or one line a photo: path, label, product[, split]
@@ -9,12 +9,12 @@ A split is one of `train`, `validation` (or `val`) and `test`.
 import csv
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from models.image import ImageLimits, decode
+from models.image import BadImage, ImageLimits, decode
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -22,16 +22,27 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo. `split` is empty where the folder does not say."""
+    """One photo. `split` is empty where nobody says; `data` are its bytes where no file is."""
 
     path: Path
     label: str
     product: str
     split: str = ""
+    data: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """The file's bytes."""
+        return self.path.read_bytes() if self.data is None else self.data
 
     def open(self) -> Image.Image:
-        """The picture, upright, in RGB, its longer side at most 512 px. Raises `BadImage`."""
-        return decode(self.path.read_bytes(), limits=ImageLimits(side_px_min=1))
+        """The picture, upright, in RGB, its longer side at most 512 px.
+
+        Raises `BadImage`, which names the photo.
+        """
+        try:
+            return decode(self.read(), limits=ImageLimits(side_px_min=1))
+        except BadImage as bad:
+            raise BadImage(bad.reason, bad.field, f"{self.path}: {bad.message}") from bad
 
 
 def read_folder(folder: Path, label_is_product: bool = False) -> list[Photo]:
@@ -126,7 +137,7 @@ def digest(photos: Sequence[Photo], progress: Callable[[int], None] = lambda _: 
     """SHA-256 over every photo's bytes, label and product: two equal sets have equal digests."""
     lines = []
     for photo in photos:
-        content = hashlib.sha256(photo.path.read_bytes()).hexdigest()
+        content = hashlib.sha256(photo.read()).hexdigest()
         lines.append(f"{content} {photo.label} {photo.product}\n")
         progress(1)
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -1,4 +1,8 @@
-"""From products' vectors in a file to the map from pictures into the profile space."""
+"""From products' vectors to the map from pictures into the profile space, measured on a part.
+
+What serves is fitted by each refit anew, since each refit's factors are a space of their own; this
+tells how well a shop's pictures foretell its factors, and leaves a map for others to use.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,12 +18,33 @@ from models.mapping import fit_mapping
 from models.unit_rows import unit_rows
 from recsys.training_data import Array, TrainingError
 
+PRODUCTS_MIN = 10
+
+
+@dataclass(frozen=True)
+class ProductVectors:
+    """A row a product: of its picture (n, dim), its factors (n, f), and its weight (n,), or 1."""
+
+    images: Array
+    factors: Array
+    weights: Array | None = None
+
+    def digest(self) -> str:
+        """SHA-256 over the arrays."""
+        arrays = (self.images, self.factors, self.all_weights())
+        whole = b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in arrays)
+        return hashlib.sha256(whole).hexdigest()
+
+    def all_weights(self) -> Array:
+        """The weights, (n,)."""
+        return np.ones(len(self.images)) if self.weights is None else self.weights
+
 
 @dataclass(frozen=True)
 class MappingJob:
-    """Products' image vectors and factors in one file, and the encoder of the former."""
+    """Which vectors to fit, the encoder of the pictures', and where the bundle goes."""
 
-    vectors: Path
+    vectors: ProductVectors
     name: str
     bundles: Path
     encoder_id: str
@@ -29,8 +54,15 @@ class MappingJob:
 
 
 def train_mapping(job: MappingJob) -> Bundle:
-    """The ridge map from images to factors, measured on a fifth of the products."""
-    images, factors, weights = _read_vectors(job.vectors)
+    """The ridge map from images to factors, measured on a fifth of the products.
+
+    Raises `TrainingError` where there are too few products, or rows that do not fit.
+    """
+    images, factors, weights = job.vectors.images, job.vectors.factors, job.vectors.all_weights()
+    if images.ndim != 2 or factors.ndim != 2 or not len(images) == len(factors) == len(weights):
+        raise TrainingError("`images` and `factors` need a row for each product")
+    if len(images) < PRODUCTS_MIN:
+        raise TrainingError(f"{PRODUCTS_MIN} products are needed, these are {len(images)}")
     test = np.random.default_rng(job.seed).permutation(len(images)) % 5 == 0
     mapping = fit_mapping(images[~test], factors[~test], weights[~test], seed=job.seed)
     mapped, mean = mapping(images[test]), factors[~test].mean(axis=0)
@@ -42,7 +74,7 @@ def train_mapping(job: MappingJob) -> Bundle:
         "products": int(test.sum()),
     }
     data = {
-        "digest": hashlib.sha256(job.vectors.read_bytes()).hexdigest(),
+        "digest": job.vectors.digest(),
         "products": len(images),
         "licence": job.licence,
         "origin": job.origin,
@@ -53,20 +85,14 @@ def train_mapping(job: MappingJob) -> Bundle:
     return bundle.write(job.bundles, job.name, about, whole.arrays())
 
 
-def _read_vectors(path: Path) -> tuple[Array, Array, Array]:
-    """Images, factors and weights of a file. Raises `TrainingError` where they do not fit."""
+def read_file(path: Path) -> ProductVectors:
+    """The vectors of a .npz or .safetensors. Raises `TrainingError` where they are not there."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         else:
             arrays = dict(load_file(path))
-        images, factors = arrays["images"], arrays["factors"]
+        return ProductVectors(arrays["images"], arrays["factors"], arrays.get("weights"))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise TrainingError(f"{path}: no arrays `images` and `factors` ({error})") from error
-    weights = arrays.get("weights", np.ones(len(images)))
-    if images.ndim != 2 or factors.ndim != 2 or not len(images) == len(factors) == len(weights):
-        raise TrainingError(f"{path}: `images` and `factors` need a row for each product")
-    if len(images) < 10:
-        raise TrainingError(f"{path}: ten products are needed, these are {len(images)}")
-    return images, factors, weights

@@ -1,7 +1,7 @@
-"""Training on photos, from a folder to a bundle: `recsys train classifier|siamese|alexnet|mapping`.
+"""Training on photos, to a bundle: `recsys train classifier|siamese|alexnet`.
 
-Each function reads a folder, keeps products apart, computes what the frozen trunk makes of the
-photos (once: it is cached), trains, measures on the part that nothing was chosen by, and writes a
+Each function takes a job's photos, keeps products apart, computes what the frozen trunk makes of
+them (once: it is cached), trains, measures on the part that nothing was chosen by, and writes a
 bundle with its report and its learning curve.
 """
 
@@ -36,7 +36,7 @@ ClassifierKind = Literal["linear", "hidden", "svm", "fine-tune"]
 
 
 def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
-    """A classifier of the folder's labels on the frozen encoder, or with its end fine-tuned."""
+    """A classifier of the photos' labels on the frozen encoder, or with its end fine-tuned."""
     if kind == "fine-tune":
         return _tune(job)
     from models.classifier_training import HeadSettings, train_head, train_svm
@@ -56,9 +56,10 @@ def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
     else:
         settings = HeadSettings(hidden=512 if kind == "hidden" else 0)
         schedule = _schedule(job, Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.02))
+        checkpoint = job.checkpoint(parts.digest, schedule, settings)
         model, history = train_head(
             train, labels, validation, held, parts.classes, settings, schedule,
-            job.checkpoint, _epochs(job, schedule.epochs),
+            checkpoint, _epochs(job, schedule.epochs),
         )  # fmt: skip
         report = {
             "head": asdict(settings),
@@ -98,10 +99,11 @@ def _tune(job: Job) -> Bundle:
         for part, views in (("train", job.views), ("validation", 1))
     }  # fmt: skip
     schedule = _schedule(job, Schedule(epochs=12, learning_rate=1e-3, weight_decay=0.02))
+    checkpoint = job.checkpoint(parts.digest, schedule, settings)
     held = parts.labels("validation")
     tuned, head, history = tune(
         weights, release.repeats, maps["train"], parts.labels("train"), maps["validation"][:, 0],
-        held, parts.classes, settings, schedule, job.checkpoint, _epochs(job, schedule.epochs),
+        held, parts.classes, settings, schedule, checkpoint, _epochs(job, schedule.epochs),
     )  # fmt: skip
     graph = onnx_graph.efficientnet_lite(tuned, release.repeats)
     encoder = OnnxEncoder(job.name, "0", graph, release.side_px)
@@ -134,9 +136,10 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
     )
     settings = SiameseSettings(loss=next(name for name in siamese_training.LOSSES if name == loss))
     schedule = _schedule(job, Schedule(epochs=20, learning_rate=0.02, weight_decay=0.0))
+    checkpoint = job.checkpoint(parts.digest, schedule, settings)
     head, history = siamese_training.train_siamese(
         train, parts.labels("train"), validation, parts.labels("validation"), settings, schedule,
-        job.checkpoint, _epochs(job, schedule.epochs),
+        checkpoint, _epochs(job, schedule.epochs),
     )  # fmt: skip
     labels = parts.labels("test")
     metrics = {
@@ -151,7 +154,7 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
 
 
 def train_alexnet(job: Job, width: int = 4096) -> Bundle:
-    """AlexNet from scratch on the folder's labels. `width` is that of fc6 and fc7."""
+    """AlexNet from scratch on the photos' labels. `width` is that of fc6 and fc7."""
     from models.alexnet import SIDE_PX, AlexNetSettings
     from models.alexnet import train_alexnet as train_network
     from models.onnx_encoder import OnnxEncoder, padded
@@ -171,9 +174,10 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
 
     settings = AlexNetSettings(width=width)
     schedule = _schedule(job, Schedule(epochs=20, learning_rate=3e-4, weight_decay=0.02))
+    checkpoint = job.checkpoint(parts.digest, schedule, settings)
     network, history = train_network(
         pixels("train"), parts.labels("train"), pixels("validation"), parts.labels("validation"),
-        parts.classes, settings, schedule, job.checkpoint, _epochs(job, schedule.epochs),
+        parts.classes, settings, schedule, checkpoint, _epochs(job, schedule.epochs),
     )  # fmt: skip
     graph = network.graph()
     encoder = OnnxEncoder(job.name, "0", graph, SIDE_PX)

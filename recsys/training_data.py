@@ -1,5 +1,6 @@
-"""What a training reads: a folder's photos in parts, and what a trunk makes of them."""
+"""What a training reads: photos in parts, and what a trunk makes of them."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,19 +20,19 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 class TrainingError(ValueError):
-    """The folder cannot be trained on; the message says why."""
+    """What is there cannot be trained on; the message says why."""
 
 
 @dataclass(frozen=True)
 class Job:
     """What to train on, and where to.
 
-    `label_is_product`: each label's photos show one product (and products, not photos, are then
-    kept apart whatever the folder's own split). `cache` keeps the encoders' graphs; `work` what a
-    run computes on its way, and where it was interrupted.
+    `label_is_product`: products are the labels (and they, not photos, are then kept apart whatever
+    the photos' own split). `cache` keeps the encoders' graphs; `work` what a run computes on its
+    way, and where it was interrupted.
     """
 
-    folder: Path
+    photos: Sequence[Photo]
     name: str
     bundles: Path
     cache: Path
@@ -47,14 +48,19 @@ class Job:
     watch: Watch = field(default=lambda _what, _done, _total: None, compare=False)
 
     @property
-    def checkpoint(self) -> Path:
-        """Where an interrupted run goes on from."""
-        return self.work / f"{self.name}.checkpoint"
+    def checkpoints(self) -> Path:
+        """The folder of what runs of this name go on from."""
+        return self.work / "checkpoints" / self.name
+
+    def checkpoint(self, *settings: object) -> Path:
+        """Where a run with these settings, photos' digest among them, goes on from."""
+        told = repr((self.encoder, self.views, *settings))
+        return self.checkpoints / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.checkpoint"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A folder's photos by part, and the labels' names by number."""
+    """Photos by part, and the labels' names by number."""
 
     photos: Mapping[str, Sequence[Photo]]
     classes: tuple[str, ...]
@@ -67,12 +73,15 @@ class Parts:
 
 
 def read_parts(job: Job) -> Parts:
-    """The folder's photos in `train`, `validation` and `test`, products apart.
+    """The job's photos in `train`, `validation` and `test`, products apart.
 
-    Raises `TrainingError` where a part is empty or there are fewer than two labels.
+    Raises `TrainingError` where a part is empty, there are fewer than two labels, or labels are
+    products of which none was photographed twice.
     """
-    found = photos.read_folder(job.folder, job.label_is_product)
+    found = job.photos
     if job.label_is_product:
+        if len({photo.product for photo in found}) == len(found):
+            raise TrainingError("each product has one photo: nothing shows which photos are alike")
         # labels are what is kept apart: a split of each product's photos is not for this
         found = [replace(photo, split="", label=photo.product) for photo in found]
         products = sorted({photo.product for photo in found})

@@ -1,6 +1,7 @@
 """What a training leaves: figures with their intervals, the bundle, its report and its curve."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -82,14 +83,14 @@ def finish(
     graphs: Mapping[str, bytes],
     report: dict[str, Any],
 ) -> Bundle:
-    """Writes the bundle, the report and the curve; the checkpoint has done its work then."""
+    """Writes the bundle, the report and the curve; checkpoints have done their work then."""
     written = bundle.write(job.bundles, job.name, about, arrays, graphs)
     told = {"name": written.name, "version": written.version, **asdict(about), **report}
     text = json.dumps(told, indent=2) + "\n"
     (written.folder / "training.json").write_text(text, encoding="utf-8")
     if "history" in report:
         draw_curve(report["history"], written.folder / "curve.png")
-    job.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
     return written
 
 

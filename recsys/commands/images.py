@@ -39,6 +39,9 @@ Pictures = Annotated[
     ),
 ]  # fmt: skip
 Sheet = Annotated[Path | None, typer.Option(help="Write a picture of photo and products here.")]
+From = Annotated[
+    Path | None, typer.Option("--from", exists=True, help="Pictures instead of the topic.")
+]
 
 
 def upload(
@@ -102,9 +105,7 @@ def pictures(source: Pictures, as_json: JsonOption = False) -> None:
 @index_app.command()
 def build(
     out: IndexFile,
-    source: Annotated[
-        Path | None, typer.Option("--from", exists=True, help="Pictures instead of the topic.")
-    ] = None,
+    source: From = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build an index of the products' pictures, from the topic of vectors or from a folder."""
@@ -115,20 +116,13 @@ def build(
 
         _add(PhotoIndex.empty(encoder.id, encoder.dim), encoder, source, out, as_json)
         return
-    from recsys.photo_index import follow_topic
-
-    found = run(follow_topic(connection(given), given.prefix, given.images.encoder_id, None))
-    if found is None:
-        raise CommandError(f"the topic holds no vector of {given.images.encoder_id}")
-    _save(found, out, as_json)
+    _save(_of_topic(given), out, as_json)
 
 
 @index_app.command()
 def add(
     file: IndexFile,
-    source: Annotated[
-        Path | None, typer.Option("--from", exists=True, help="Pictures instead of the topic.")
-    ] = None,
+    source: From = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add pictures to an index, or what the topic holds since it was built."""
@@ -160,13 +154,7 @@ def similar(
 ) -> None:
     """Show the products whose pictures look most like an item's, or like a photo."""
     given = settings()
-    index = _load(file) if file is not None else None
-    if index is None:
-        from recsys.photo_index import follow_topic
-
-        index = run(follow_topic(connection(given), given.prefix, given.images.encoder_id, None))
-    if index is None:
-        raise CommandError(f"the topic holds no vector of {given.images.encoder_id}")
+    index = _of_topic(given) if file is None else _load(file)
     data = None
     if Path(what).is_file():
         from models.image import decode
@@ -230,6 +218,15 @@ def _encoder(given: Settings, wanted_id: str | None = None) -> "Encoder":
     if wanted_id is not None and loaded.id != wanted_id:
         raise CommandError(f"the index holds vectors of {wanted_id}; images.encoder is {loaded.id}")
     return loaded
+
+
+def _of_topic(given: Settings) -> "PhotoIndex":
+    from recsys.photo_index import follow_topic
+
+    found = run(follow_topic(connection(given), given.prefix, given.images.encoder_id, None))
+    if found is None:
+        raise CommandError(f"the topic holds no vector of {given.images.encoder_id}")
+    return found
 
 
 def _load(file: Path) -> "PhotoIndex":

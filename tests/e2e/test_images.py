@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 from PIL import Image
 
 import recsys
-from streams import topics
+from recsys.factors import VERSION, Announcement, Refit, encode
+from recsys.ids import key_of
+from streams import codec, topics
 from streams.broker import Broker
 from streams.chunk import Record
 from streams.events import (
@@ -26,6 +29,7 @@ from streams.events import (
     HEADER_K,
     HEADER_TIMESTAMP,
     HEADER_UPLOAD_ID,
+    ItemEmbedding,
 )
 from tests.e2e.harness import Shop, until
 from tests.models.hostile_images import hostile
@@ -233,3 +237,57 @@ class TestImages:
         none = await asyncio.to_thread(run_recsys, shop, "similar", "no-such", "--k", "3")
         assert none.returncode == 1
         assert "neither a file nor an item" in none.stderr
+
+    async def test_trainings_read_what_the_topics_hold(self, shop: Shop) -> None:
+        pytest.importorskip("sklearn")
+        done = await asyncio.to_thread(
+            run_recsys, shop, "train", "classifier", "--kind", "svm", "--name", "by-topic",
+            "--encoder", "colour-histogram", "--views", "2", "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["settings"]["classes"] == sorted(CATEGORIES)
+        assert sum(told["data"]["photos"].values()) == len(products())
+        assert told["data"]["origin"] == f"topics of {shop.prefix}"
+        assert not list((shop.folder / "data").rglob("*.jpg")), "a picture was written to disk"
+        alike = await asyncio.to_thread(run_recsys, shop, "train", "siamese", "--label-is-product")
+        assert alike.returncode == 1
+        assert alike.stderr == (
+            "recsys: each product has one photo: nothing shows which photos are alike\n"
+        )
+
+
+async def test_a_mapping_is_learned_from_vectors_and_factors_of_the_topics(
+    opened_broker: Broker, tmp_path: Path
+) -> None:
+    prefix = f"m{random.SystemRandom().getrandbits(40):010x}"
+    shop = Shop(opened_broker.bootstrap, prefix, tmp_path)
+    generator = np.random.default_rng(0)
+    names = [f"item-{n}" for n in range(60)]
+    images = generator.normal(size=(60, 8)).astype("<f4")
+    images /= np.linalg.norm(images, axis=1)[:, None]
+    taste = (images @ generator.normal(size=(8, 4))).astype(np.float32)
+    keys = np.array([key_of(name) for name in names], np.uint64)
+    refit = Refit("als-1", keys[:50], taste[:50])
+    announced = Announcement(VERSION, "als-1", 1, 50, 10, 4, 0, {})
+    embeddings = [
+        ItemEmbedding(item_id=name, encoder="small@1", vector=row.tobytes())
+        for name, row in zip(names, images, strict=True)
+    ]
+    words = ("train", "mapping", "--encoder-id", "small@1", "--json")
+    try:
+        await shop.create()
+        vectors = [Record(each.item_id.encode(), codec.encode(each)) for each in embeddings]
+        await shop.produce(topics.ITEM_EMBEDDINGS, vectors)
+        early = await asyncio.to_thread(run_recsys, shop, *words)
+        assert early.returncode == 1
+        assert early.stderr == "recsys: no refit has written factors yet\n"
+        factors = [Record(*record) for record in encode(announced, refit)]
+        await shop.produce(topics.ITEM_FACTORS, factors)
+        done = await asyncio.to_thread(run_recsys, shop, *words)
+    finally:
+        await shop.remove()
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["data"]["products"] == 50, "only products with both count"
+    assert told["metrics"]["explained"] > 0.9

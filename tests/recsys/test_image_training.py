@@ -11,11 +11,13 @@ from PIL import Image
 
 import recsys
 from models import bundle, trained
+from models.image import BadImage
+from models.photos import Photo, read_folder
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from recsys.mapping_training import MappingJob, train_mapping
+from recsys.mapping_training import MappingJob, ProductVectors, read_file, train_mapping
 from recsys.training import train_alexnet, train_classifier, train_siamese
 from recsys.training_data import Job, TrainingError, read_parts
 from recsys.training_report import share
@@ -39,7 +41,8 @@ def folder(tmp_path_factory):
 def job(folder, tmp_path):
     """Colours as the trunk: it is quick, and everything else is as with a network."""
     return Job(
-        folder, "photos", tmp_path / "bundles", tmp_path / "encoders", tmp_path / "training",
+        read_folder(folder), "photos",
+        tmp_path / "bundles", tmp_path / "encoders", tmp_path / "training",
         encoder="colour-histogram", views=2, epochs=3, licence="CC0-1.0", origin="the sample",
     )  # fmt: skip
 
@@ -62,7 +65,7 @@ def test_a_classifier_comes_out_as_a_bundle(job, kind):
             assert curve.size == (700, 400)
     found = trained.load_classifier("photos", job.bundles, "colour-histogram@1")
     assert tuple(found.classes) == LABELS
-    assert not job.checkpoint.exists()
+    assert not job.checkpoints.exists()
 
 
 def test_equal_seeds_give_the_same_weights(job):
@@ -82,10 +85,23 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(job):
 
     with pytest.raises(KeyboardInterrupt):
         train_classifier(replace(job, name="cut", watch=interrupt))
-    assert (job.work / "cut.checkpoint").exists()
+    assert len(list((job.work / "checkpoints" / "cut").iterdir())) == 1
     resumed = train_classifier(replace(job, name="cut"))
     for name, value in whole.arrays().items():
         assert np.array_equal(value, resumed.arrays()[name])
+
+
+def test_an_interrupted_run_is_no_beginning_for_one_of_other_settings(job):
+    def interrupt(what, _done, _total):
+        if what.startswith("loss"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(replace(job, watch=interrupt))
+    other = train_classifier(replace(job, seed=1))
+    plain = train_classifier(replace(job, name="plain", seed=1))
+    assert np.array_equal(other.arrays()["layer0.weight"], plain.arrays()["layer0.weight"])
+    assert len(told(other)["history"]["loss"]) == 3
 
 
 def test_a_siamese_bundle_is_an_encoder(job):
@@ -106,7 +122,7 @@ def test_labels_that_are_products_are_kept_apart_whole(folder, job, tmp_path):
         place = many / ("train" if n % 2 else "test") / f"product {n // 3}"
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    parts = read_parts(replace(job, folder=many, label_is_product=True))
+    parts = read_parts(replace(job, photos=read_folder(many, True), label_is_product=True))
     products = [{photo.product for photo in group} for group in parts.photos.values()]
     assert [len(group) for group in products] == [12, 2, 4]
     assert len(set.union(*products)) == 18
@@ -125,7 +141,27 @@ def test_too_few_photos_are_said(job, tmp_path):
     one.mkdir(parents=True)
     shutil.copy(SAMPLE / "catalogue" / "hat-01.jpg", one)
     with pytest.raises(TrainingError, match="too little"):
-        read_parts(replace(job, folder=one.parent))
+        read_parts(replace(job, photos=read_folder(one.parent)))
+
+
+def test_products_with_one_photo_each_are_no_labels(job):
+    with pytest.raises(TrainingError, match="each product has one photo"):
+        read_parts(replace(job, label_is_product=True))
+
+
+def test_photos_without_a_file_are_as_good(job):
+    held = [replace(photo, data=photo.read()) for photo in job.photos]
+    held = [replace(photo, path=Path(photo.path.name)) for photo in held]
+    one, other = train_classifier(job), train_classifier(replace(job, name="held", photos=held))
+    for name, value in one.arrays().items():
+        assert np.array_equal(value, other.arrays()[name])
+    assert one.about.data["digest"] == other.about.data["digest"]
+
+
+def test_a_photo_that_is_none_is_named(job, tmp_path):
+    bad = Photo(tmp_path / "bad.jpg", "hat", "bad", data=b"no picture")
+    with pytest.raises(BadImage, match=r"bad\.jpg: neither"):
+        train_classifier(replace(job, photos=[*job.photos, bad]))
 
 
 def test_a_mapping_comes_from_vectors(tmp_path):
@@ -134,17 +170,20 @@ def test_a_mapping_comes_from_vectors(tmp_path):
     factors = images @ generator.normal(size=(10, 3)).astype(np.float32)
     file = tmp_path / "products.npz"
     np.savez(file, images=images, factors=factors)
-    written = train_mapping(MappingJob(file, "map", tmp_path / "bundles", "e@1"))
+    job = MappingJob(read_file(file), "map", tmp_path / "bundles", "e@1")
+    written = train_mapping(job)
     assert written.about.metrics["explained"] > 0.95
     mapping = trained.load_mapping("map", tmp_path / "bundles", "e@1")
     assert np.allclose(mapping(images), factors, atol=0.5)
     assert bundle.read(tmp_path / "bundles", "map").about.data["products"] == 80
     np.savez(file, images=images, factors=factors[:5])
     with pytest.raises(TrainingError, match="a row for each"):
-        train_mapping(MappingJob(file, "map", tmp_path / "bundles", "e@1"))
+        train_mapping(replace(job, vectors=read_file(file)))
+    with pytest.raises(TrainingError, match="10 products"):
+        train_mapping(replace(job, vectors=ProductVectors(images[:9], factors[:9])))
     file.write_text("nothing")
     with pytest.raises(TrainingError, match="no arrays"):
-        train_mapping(MappingJob(file, "map", tmp_path / "bundles", "e@1"))
+        read_file(file)
 
 
 def test_intervals_by_wilson():
