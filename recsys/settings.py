@@ -92,6 +92,9 @@ class Worker(Section):
     heartbeat_interval_ms: int = setting(1000, "a sign of life, every", ge=100, le=60_000)
     snapshot_interval_s: float = setting(60, "a local copy of the state, every", gt=0)
     watchdog_s: float = setting(60, "exit where lag stays and nothing commits for this long", gt=0)
+    broker_timeout_s: float = setting(
+        120, "exit where no broker answers for this long; until then wait for it", gt=0
+    )
     list_events_per_s_max: int = setting(
         1000, "up to this rate every event gets its own list; beyond, a user's share one", ge=1
     )

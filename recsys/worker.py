@@ -8,9 +8,9 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -33,6 +33,7 @@ from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
 from recsys.wanted import wanted_topics
 from streams import admin, codec, interpreter, permissions, topics
+from streams.compute import Compute
 from streams.lane import LaneConfig
 from streams.tail import Tail
 from streams.worker import GroupConfig, RoleWorker
@@ -40,6 +41,7 @@ from streams.worker import GroupConfig, RoleWorker
 log = structlog.get_logger(__name__)
 
 ITEM_ROUNDS_PER_S = 2.0  # a busy item changes at every event: its row is written twice a second
+STOP_TIMEOUT_S = 20.0  # a broker that is gone must not hold the end up
 ROLES = ("behaviour", "items", "images")
 
 
@@ -66,7 +68,8 @@ class Worker:
         self.control = Control()
         self._refit: Refit | None = None
         self.refits = Refits(settings)
-        self.tail = Tail(self.connection, self._loaders())
+        self.compute = Compute(thread=True)
+        self.tail = Tail(self.connection, self._loaders(), self.compute)
         self.users: UserLanes | None = None
         self.workers: list[RoleWorker[Any]] = []
         self.started_at = time.monotonic()
@@ -125,15 +128,13 @@ class Worker:
 
     async def start(self) -> None:
         """Compile, read what is shared, join the groups. Raises WorkerFailedError."""
-        self.pipeline.warm_up()
-        await self._check_topics()
+        await together(asyncio.to_thread(self.pipeline.warm_up), self._check_topics())
         await self.tail.start()
         await self.tail.catch_up()
         self.tail_ready = True
         for group, application, state_topic in self._applications():
             self.workers.append(self._role_worker(group, application, state_topic))
-        for worker in self.workers:
-            await worker.start()
+        await together(*(worker.start() for worker in self.workers))
 
     async def _check_topics(self) -> None:
         settings = self.settings
@@ -196,6 +197,7 @@ class Worker:
             transaction_timeout_ms=mine.transaction_timeout_ms,
             round_records_max=mine.chunk_events_max,
             rounds_per_s_max=ITEM_ROUNDS_PER_S if state_topic is topics.ITEM_STATE else 200.0,
+            compute=self.compute,
         )
         group = GroupConfig(
             session_timeout_s=mine.session_timeout_ms / 1000,
@@ -212,10 +214,10 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish the rounds, write snapshots, leave the groups."""
-        for worker in self.workers:
-            await worker.stop()
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self.refits.stop()
         await self.tail.stop()
+        self.compute.close()
 
     @property
     def ready(self) -> bool:
@@ -232,17 +234,32 @@ class Worker:
         return sum(each.lag_records() for each in self.workers)
 
     async def until_ready(self) -> None:
-        """Wait until `ready`, or until a role fails."""
+        """Wait until `ready`. Raises WorkerFailedError where it will not be."""
         while not self.ready:
-            if (failure := self.failure()) is not None:
-                raise WorkerFailedError(str(failure)) from failure
+            self._raise_failure()
             await asyncio.sleep(0.05)
+
+    async def until_failed(self) -> NoReturn:
+        """Wait until this process cannot go on. Raises WorkerFailedError."""
+        while True:
+            self._raise_failure()
+            await asyncio.sleep(0.2)
+
+    def _raise_failure(self) -> None:
+        if (failure := self.failure()) is not None:
+            raise WorkerFailedError(str(failure)) from failure
 
     def failure(self) -> BaseException | None:
         """Why this process cannot go on, if so."""
         for worker in self.workers:
             if worker.failure.done():
                 return worker.failure.result()
+        timeout_s = self.settings.worker.broker_timeout_s
+        if self.tail.silent_s > timeout_s:
+            return WorkerFailedError(
+                f"no broker answered for {timeout_s:g} s (worker.broker_timeout_s): "
+                f"{self.connection.bootstrap}"
+            )
         return self.tail.failed
 
 
@@ -312,32 +329,49 @@ async def main(settings: Settings, roles: Sequence[str]) -> int:
         loop.add_signal_handler(number, stop.set)
     worker = Worker(settings, roles)
     try:
-        await worker.start()
-        await _first(stop.wait(), worker.until_ready())
-        if not stop.is_set():
-            interpreter.settle()
-            seconds = round(time.monotonic() - worker.started_at, 3)
-            log.info("worker.ready", roles=list(worker.roles), seconds=seconds)
-        while not stop.is_set():
-            if (failure := worker.failure()) is not None:
-                raise WorkerFailedError(f"{failure}") from failure
-            await _first(stop.wait(), asyncio.sleep(0.2))
+        await first(stop.wait(), worker.until_failed(), serve(worker))
     except (WorkerFailedError, KafkaError, OSError) as error:
         log.error("worker.failed", error=str(error) or repr(error))
         return 1
     finally:
-        await worker.stop()
+        try:
+            await asyncio.wait_for(worker.stop(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            log.error("worker.stop_gave_up", seconds=STOP_TIMEOUT_S)
         log.info("worker.stopped")
     return 0
 
 
-async def _first(*waits: Any) -> None:
+async def serve(worker: Worker) -> None:
+    """Start, say when it is ready, and go on until cancelled."""
+    await worker.start()
+    await worker.until_ready()
+    interpreter.settle()
+    seconds = round(time.monotonic() - worker.started_at, 3)
+    log.info("worker.ready", roles=list(worker.roles), seconds=seconds)
+    await asyncio.Future()  # until cancelled
+
+
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of them ends, and end the others; an error of any is raised."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+    if pending:
+        await asyncio.wait(pending)
     for task in done:
         task.result()
+
+
+async def together(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for all of them; where one fails the others are ended, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for wait in waits:
+                group.create_task(wait)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
 def run(settings: Settings, roles: Sequence[str]) -> int:

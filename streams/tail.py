@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,6 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from streams.chunk import Position
+from streams.compute import Compute
 from streams.connection import Connection
 from streams.state_log import reader
 
@@ -20,17 +23,22 @@ class Tail:
     """Reads all partitions of some topics from the start, and goes on reading.
 
     `loaders` maps a topic's name to what takes its committed records. Partitions in `owned` wait:
-    their owner has written what stands there, and knows it as long as it is the owner.
+    their owner has written what stands there, and knows it as long as it is the owner. Loaders run
+    where the lanes' states are touched: `compute`.
     """
 
     def __init__(
-        self, connection: Connection, loaders: Mapping[str, Callable[[list[ConsumerRecord]], None]]
-    ) -> None:
+        self, connection: Connection,
+        loaders: Mapping[str, Callable[[list[ConsumerRecord]], None]],
+        compute: Compute | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._loaders = dict(loaders)
+        self._compute = compute or Compute()
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[Position, int] = {}
+        self._heard_at = time.monotonic()
         self.owned: set[Position] = set()
 
     async def start(self) -> None:
@@ -60,6 +68,14 @@ class Tail:
                 await self._task
         if self._consumer is not None:
             await self._consumer.stop()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since any broker answered; a tail that works asks twice a second."""
+        if self._consumer is not None:
+            connections = self._consumer._client._conns.values()
+            self._heard_at = max([self._heard_at, *(each._last_action for each in connections)])
+        return time.monotonic() - self._heard_at
 
     @property
     def failed(self) -> BaseException | None:
@@ -98,5 +114,6 @@ class Tail:
                     consumer.seek(tp, self._positions[position])
                     continue
                 if tp in fetched:
-                    self._loaders[tp.topic](fetched[tp])
+                    load = functools.partial(self._loaders[tp.topic], fetched[tp])
+                    await self._compute.run(load)
                 self._positions[position] = await consumer.position(tp)

@@ -61,6 +61,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._fetches += 1
         return self._fetches, await self._fetch_records(consumer, partitions, timeout=wait_s)
 
+    @property
+    def member_id(self) -> str:
+        """The name that the group knows us by; '' before it has given one."""
+        return str(self._ensure_consumer()._coordinator.member_id)
+
     async def is_member(self) -> bool:
         """Ask the group's coordinator whether our membership still holds."""
         member: bool = await self.call_thread(self._ensure_consumer()._coordinator._do_heartbeat)
@@ -105,6 +110,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def member_id(self) -> str:
+        """The name that the group knows us by."""
+        return str(self._thread.member_id)
 
     async def is_member(self) -> bool:
         """Whether the group still counts us in."""

@@ -15,11 +15,13 @@ from typing import Any, Generic
 import faust
 import structlog
 from faust.app.base import BootStrategy
+from faust.tables import TableManager
 from faust.types import TP
 from mode import CrashingSupervisor
 
 from streams.connection import Connection
 from streams.lane import Application, Lane, LaneConfig, S, Snapshots
+from streams.membership import Membership
 from streams.transaction import LaneFencedError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,15 @@ class NoProducer(BootStrategy):  # type: ignore[misc]
     """Lanes write by themselves: Faust needs no producer, and opens no client but the consumer."""
 
     enable_kafka_producer = False
+
+
+class NoTables(TableManager):  # type: ignore[misc]
+    """Lanes keep the state: nothing is to be waited for (Faust gives tables a second to appear)."""
+
+    async def on_start(self) -> None:
+        """As Faust's, without the second."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class ChunkApp(faust.App):  # type: ignore[misc]
@@ -81,7 +92,10 @@ class RoleWorker(Generic[S]):
         self._application = application
         self._snapshots = snapshots
         self._turns = asyncio.Semaphore(ROUNDS_AT_ONCE)
+        self._watchdog: asyncio.Task[None] | None = None
         self.app = self._faust_app()
+        folder = group.data_dir / "faust" / lane_config.group_id
+        self._membership = Membership(folder / "member", lane_config.group_id)
 
     def _faust_app(self) -> faust.App:
         group, lanes = self._group, self._lane_config
@@ -97,6 +111,7 @@ class RoleWorker(Generic[S]):
             agent_supervisor=CrashingSupervisor,
             datadir=group.data_dir / "faust" / lanes.group_id,
             store="memory://",
+            TableManager=NoTables,
             stream_wait_empty=False,
             table_standby_replicas=0,  # with standbys Faust evens out worse: a third worker idles
             topic_allow_declare=False,
@@ -141,16 +156,20 @@ class RoleWorker(Generic[S]):
     async def start(self) -> None:
         """Join the group and start working. Raises KafkaError where the broker cannot be had."""
         self.app.conf.datadir.mkdir(parents=True, exist_ok=True)
-        await self.app.start()
+        await self._membership.leave_former(self._lane_config.connection)
         self._watchdog = asyncio.create_task(self._watch(), name="watchdog")
+        await self.app.start()
 
     async def stop(self) -> None:
         """Finish what runs, write snapshots, leave the group."""
         self._stopping = True
-        self._watchdog.cancel()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         lanes, self.lanes = list(self.lanes.values()), {}
         await asyncio.gather(*(lane.close() for lane in lanes))
         await self.app.stop()
+        self._membership.joined("")
+        self._membership.close()
 
     @property
     def ready(self) -> bool:
@@ -195,6 +214,7 @@ class RoleWorker(Generic[S]):
     async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
         if self._stopping:
             return
+        self._membership.joined(self.app.consumer.member_id)
         wanted = {tp.partition for tp in assigned if tp.topic in self._lane_config.topics}
         gone = [n for n, lane in self.lanes.items() if n not in wanted or lane.task.done()]
         lost = [self.lanes.pop(number) for number in gone]

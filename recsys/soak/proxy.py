@@ -16,6 +16,7 @@ class Proxy:
         self.target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._joined: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Proxy":
         await self.heal()
@@ -26,7 +27,7 @@ class Proxy:
 
     async def heal(self) -> None:
         """Let traffic through."""
-        self._server = await asyncio.start_server(self._join, HOST, self.port)
+        self._server = await asyncio.start_server(self._accept, HOST, self.port)
 
     async def cut(self) -> None:
         """Close every connection, and take no new one."""
@@ -35,6 +36,13 @@ class Proxy:
             self._server = None
         for writer in list(self._writers):
             writer.transport.abort()
+        if self._joined:
+            await asyncio.wait(self._joined)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._join(reader, writer))
+        self._joined.add(task)
+        task.add_done_callback(self._joined.discard)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
