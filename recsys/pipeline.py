@@ -9,7 +9,7 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,13 @@ from recsys.features import Features, default_groups
 from recsys.item_updates import ItemUpdates
 from recsys.learn import ChunkLearner
 from recsys.photos import Photo
+from recsys.placed import Policy, exploration, include
 from recsys.rank import Rank, RankConfig, Scored, hear_photo
 from recsys.ranked import Ranked
 from recsys.rerank import RerankConfig, choose, fill, usable_items
+from recsys.rules import Rules
 from recsys.state import ItemState, UserState
+from recsys.variants import Variant, Variants
 from recsys.vectors import ProductVectors
 from streams.events import EVENT_TYPES, RankedItem, RecommendationRequest
 
@@ -53,6 +56,7 @@ class PipelineConfig:
         sources: names of candidate sources, built in or plugged in; None: every built-in one.
         candidates_per_source: how many of each source's best join the union.
         position_decay: weight of the user's n-th newest item is this to the power n.
+        variants: other ways to make a list of what was ranked, each for a share of the users.
     """
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
@@ -61,6 +65,7 @@ class PipelineConfig:
     position_decay: float = 0.8
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
+    variants: tuple[Variant, ...] = ()
 
 
 def default_models() -> tuple[Model, ...]:
@@ -91,6 +96,8 @@ class Pipeline:
         self.catalogue = catalogue
         self.vectors = ProductVectors(items, "") if vectors is None else vectors
         self.mapping: ImageMapping | None = None
+        self.variants = Variants(config.rerank, config.variants)
+        self.rules = Rules()
         self.lists_s = 0.0  # spent on lists so far, for those who budget it
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
@@ -173,21 +180,53 @@ class Pipeline:
         request: RecommendationRequest | None = None,
         photo: Photo | None = None,
     ) -> Ranked:
-        """A ranked list for a user (`user_slot` -1: someone unknown), as of a time."""
+        """A ranked list for a user (`user_slot` -1: someone unknown), as of a time.
+
+        The same user at the same time is shown the same list, what is tried out included.
+        """
+        policy = self.policy(users, user_slot, now_ms, k, request, photo)
+        name = users.ids.name(user_slot) if user_slot != NONE else ""
+        return policy.shown(f"{name}/{now_ms}")
+
+    def policy(
+        self,
+        users: UserState,
+        user_slot: int,
+        now_ms: int,
+        k: int = 10,
+        request: RecommendationRequest | None = None,
+        photo: Photo | None = None,
+    ) -> Policy:
+        """The list for a user, and the draw that may put a new item into it."""
+        variant = self.variant_of(users, user_slot)
         context = self.context_for(users, user_slot, now_ms, k, request, photo)
         scored = self._scored(context)
         if request is None and photo is None:
             self._remember(users, user_slot, scored)
+        rules = self.rules.over(self.catalogue)
+        if rules is not None:
+            boosted = scored.scores + rules.boost[scored.candidates.items]
+            scored = Scored(scored.candidates, scored.features, boosted)
         items, twins = scored.candidates.items, self.vectors.twins
         single = twins.single(items, scored.scores)  # one of those whose pictures show the same
-        chosen = choose(self.config.rerank, context, items[single], scored.scores[single], k)
+        chosen = choose(variant.rerank, context, items[single], scored.scores[single], k)
         ranked = Ranked.of(self.sources, context, scored, single[chosen], self.model_version)
+        if variant.name != ranked.variant:
+            ranked = replace(ranked, variant=variant.name)
         if len(ranked) < k:
             listed = np.concatenate([ranked.items, twins.of(ranked.items)])
             more = fill(self.popularity, context, listed, k - len(ranked))
             more = more[twins.single(more, np.zeros(len(more), np.float32))]
             ranked = ranked.filled_up(more)
-        return ranked
+        if rules is not None:
+            ranked = include(rules, self.popularity, context, ranked)
+        return Policy(ranked, exploration(variant.rerank, context, ranked))
+
+    def variant_of(self, users: UserState, user_slot: int) -> Variant:
+        """A known user's variant; strangers get the default."""
+        if user_slot == NONE:
+            return self.variants.default
+        return self.variants.of(users.ids.name(user_slot))
 
     def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored:
         """A user's candidates before a step, for the ranker to learn from.
@@ -217,7 +256,11 @@ class Pipeline:
         """What the sources may look at for one list."""
         past = users.history(user_slot)
         similar_to, allowed = self._asked_for(request)
-        usable = usable_items(self.config.rerank, self.catalogue, past, allowed, similar_to)
+        rerank = self.variant_of(users, user_slot).rerank
+        usable = usable_items(rerank, self.catalogue, past, allowed, similar_to)
+        rules = self.rules.over(self.catalogue)
+        if rules is not None:
+            usable &= ~rules.excluded
         limit = max(self.config.candidates_per_source, k)
         clock = self.items.clock.now
         query = query_of(

@@ -1,7 +1,7 @@
 """A ranked list, and what it says for itself: the sources of each item and the reason for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,13 @@ from recsys.catalogue import Catalogue
 from recsys.rank import Scored
 from streams.events import RankedItem
 
-FILLED = -1  # the lead of an item that no source brought
+# The lead of an item that no source brought: what brought it instead, with its reason.
+FILLED, BY_RULE, EXPLORED = -1, -2, -3
+BROUGHT_BY = {
+    FILLED: ("fill", "to fill the list: popular or new"),
+    BY_RULE: ("rule", "put here by a rule of the shop"),
+    EXPLORED: ("explore", "new: tried out here"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,12 @@ class Ranked:
     items: Slots  # (k,)
     scores: NDArray[np.float32]  # (k,)
     found: NDArray[np.uint32]  # (k,), bit s: source s
-    lead: NDArray[np.int8]  # (k,), the source that counts most for it, -1: filled up
+    lead: NDArray[np.int8]  # (k,), the source that counts most for it, below 0: BROUGHT_BY
     carriers: Slots  # (k,), the past item behind it, -1: none
+    propensity: NDArray[np.float32]  # (k,), how likely the item was to be shown at its place
     model_version: str
     photo_category: str = ""
+    variant: str = "default"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -54,8 +62,8 @@ class Ranked:
                 carriers[rows] = carry(context, items[rows])
         category = context.photo.category if context.photo else ""
         return cls(
-            items, scored.scores[chosen], found, lead, carriers, model_version,
-            category,
+            items, scored.scores[chosen], found, lead, carriers, np.ones(len(items), np.float32),
+            model_version, category,
         )  # fmt: skip
 
     def filled_up(self, more: Slots) -> "Ranked":
@@ -69,24 +77,45 @@ class Ranked:
             np.concatenate([self.found, np.zeros(count, np.uint32)]),
             np.concatenate([self.lead, np.full(count, FILLED, np.int8)]),
             np.concatenate([self.carriers, np.full(count, NONE, np.int32)]),
+            np.concatenate([self.propensity, np.ones(count, np.float32)]),
             self.model_version,
             self.photo_category,
+            self.variant,
         )
+
+    def with_propensity(self, place: int, propensity: float) -> "Ranked":
+        """With the item at a place being as likely as that."""
+        changed = self.propensity.copy()
+        changed[place] = propensity
+        return replace(self, propensity=changed)
+
+    def with_item(self, place: int, item: int, lead: int, propensity: float) -> "Ranked":
+        """With an item at a place that no source brought there."""
+        parts = {
+            "items": item, "found": 0, "lead": lead, "carriers": NONE, "propensity": propensity,
+        }  # fmt: skip
+        changed = {}
+        for name, value in parts.items():
+            changed[name] = getattr(self, name).copy()
+            changed[name][place] = value
+        return replace(self, **changed)
 
     def explain(self, sources: Sequence[Source], catalogue: Catalogue) -> list[RankedItem]:
         """The list as it goes out."""
         names = catalogue.items.ids.names
         of_what = f" ({self.photo_category})" if self.photo_category else ""
         lines = []
-        for at, (slot, score, bits, lead, carrier) in enumerate(
+        for at, (slot, score, bits, lead, carrier, propensity) in enumerate(
             zip(
                 self.items.tolist(), self.scores.tolist(), self.found.tolist(),
-                self.lead.tolist(), self.carriers.tolist(), strict=True,
+                self.lead.tolist(), self.carriers.tolist(), self.propensity.tolist(), strict=True,
             )
         ):  # fmt: skip
             found = [source.name for s, source in enumerate(sources) if bits >> s & 1]
-            reason = "to fill the list: popular or new"
-            if lead != FILLED:
+            if lead < 0:
+                brought_by, reason = BROUGHT_BY[lead]
+                found = [brought_by]
+            else:
                 source = sources[lead]
                 phrase = str(getattr(source, "reason", source.name))
                 title = catalogue.title(carrier) if carrier != NONE else "it"
@@ -96,8 +125,9 @@ class Ranked:
                     item_id=names[slot] or "",
                     score=round(score, 6),
                     rank=at + 1,
-                    sources=found or ["fill"],
+                    sources=found,
                     reason=reason,
+                    propensity=round(propensity, 9),
                 )
             )
         return lines

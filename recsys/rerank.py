@@ -17,6 +17,7 @@ from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES
 from recsys.state import History
 
+PRICE_BAND_FIRST = 1_000  # bands of prices below 1 are counted from here down
 POOL = 5  # times k: as many of the best are looked at for a list that is spread
 
 
@@ -28,17 +29,28 @@ class RerankConfig:
         repeats: whether items the user already had may come again.
         had_types: an event of one of these types means that the user had the item.
         category_share_max: at most this share of a list is of one category; 1 switches it off.
+        brand_share_max: the same of one brand.
+        price_band_share_max: the same of one band of prices; a band's end is twice its beginning.
         diversity: weight of being unlike the items above (MMR), 0 to 1; 0 switches it off.
         fresh_share: share of a list kept for the best of the new and the rare, where there are any.
         fresh_events: an item with fewer events than this is new or rare.
+        explore_share: share of lists whose last place is drawn evenly from the new and the rare.
     """
 
     repeats: bool = False
     had_types: tuple[str, ...] = ("view", "click", "cart", "purchase", "like", "rating")
     category_share_max: float = 1.0
+    brand_share_max: float = 1.0
+    price_band_share_max: float = 1.0
     diversity: float = 0.0
     fresh_share: float = 0.0
     fresh_events: int = 5
+    explore_share: float = 0.0
+
+    @property
+    def caps(self) -> tuple[float, float, float]:
+        """The largest shares: of a category, a brand, a band of prices."""
+        return self.category_share_max, self.brand_share_max, self.price_band_share_max
 
     @cached_property
     def had_mask(self) -> int:
@@ -79,7 +91,7 @@ def choose(
     items are alike by category and by the cosine of their vectors.
     """
     order = np.argsort(-scores, kind="stable")
-    if config.category_share_max < 1.0 or config.diversity > 0.0:
+    if min(config.caps) < 1.0 or config.diversity > 0.0:
         order = _spread(config, context, items, scores, order[: POOL * k], k)
     if config.fresh_share > 0.0:
         return _with_fresh(config, context, items, order, np.argsort(-scores, kind="stable"), k)
@@ -92,11 +104,21 @@ def _spread(
 ) -> NDArray[np.intp]:  # fmt: skip
     vectors = context.items.tables[Profile.name]["vector"]
     chosen = np.empty(min(k, len(pool)), np.intp)
+    groups = groups_of(context.catalogue, items[pool])
+    most = np.array([max(1, int(share * k)) for share in config.caps])
     count = _greedy(
-        items[pool], scores[pool], context.catalogue.category, vectors, config.diversity,
-        max(1, int(config.category_share_max * k)), chosen,
+        items[pool], scores[pool], groups, most, vectors, config.diversity, chosen
     )  # fmt: skip
     return pool[chosen[:count]]
+
+
+def groups_of(catalogue: Catalogue, items: Slots) -> NDArray[np.int32]:
+    """Category, brand and price band of items, shape (len(items), 3); -1: none."""
+    price = catalogue.price[items]
+    known = price > 0
+    band = np.full(len(items), NONE, np.int32)
+    band[known] = np.floor(np.log2(price[known])) + PRICE_BAND_FIRST
+    return np.stack([catalogue.category[items], catalogue.brand[items], band], axis=1)
 
 
 def _with_fresh(
@@ -130,7 +152,7 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
 
 @kernel
 def _greedy(
-    items: Any, scores: Any, category: Any, vectors: Any, diversity: float, most: int, chosen: Any
+    items: Any, scores: Any, groups: Any, most: Any, vectors: Any, diversity: float, chosen: Any
 ) -> int:
     size, width = len(items), vectors.shape[1]
     low, high = np.min(scores), np.max(scores)
@@ -145,11 +167,13 @@ def _greedy(
             relevance = (scores[at] - low) / max(high - low, 1e-12)
             marginal = (1.0 - diversity) * relevance - diversity * alike[at]
             if marginal > value:
-                same = 0
-                code = category[items[at]]
-                for n in range(count):
-                    same += code != NONE and category[items[chosen[n]]] == code
-                if same < most:
+                fits = True
+                for g in range(groups.shape[1]):
+                    same, code = 0, groups[at, g]
+                    for n in range(count):
+                        same += code != NONE and groups[chosen[n], g] == code
+                    fits = fits and same < most[g]
+                if fits:
                     best, value = at, marginal
         if best == NONE:
             break
@@ -161,7 +185,7 @@ def _greedy(
                 cosine = 0.0
                 for i in range(width):
                     cosine += vectors[items[at], i] * vectors[items[best], i]
-                code = category[items[at]]
-                same_category = code != NONE and code == category[items[best]]
+                code = groups[at, 0]
+                same_category = code != NONE and code == groups[best, 0]
                 alike[at] = max(alike[at], 0.5 * same_category + 0.5 * max(cosine, 0.0))
     return count

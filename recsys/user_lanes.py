@@ -130,7 +130,6 @@ class UserLanesConfig:
     generation: str = MAIN
     partitions: int = 24
     k: int = 10
-    variant: str = "default"
     lists_per_s_max: float = 2500.0
     list_delay_ms_max: int = 2000
     future_ms_max: int = topics.DAY_MS
@@ -507,7 +506,7 @@ class UserLanes:
             trigger=trigger,
             items=self.pipeline.explain(ranked),
             model_version=version,
-            variant=self._config.variant,
+            variant=ranked.variant,
             event_time=event_time_ms,
             produced_time=_now_ms(),
             request_id=request_id,

@@ -127,13 +127,18 @@ class Trigger(Message):
 
 
 class RankedItem(Message):
-    """One line of a list. `sources` found it; `reason` says in words what carried it."""
+    """One line of a list. `sources` found it; `reason` says in words what carried it.
+
+    `propensity` is how likely the item was to be shown at this place: below 1 where new items are
+    tried out, left out of the message where it is 1.
+    """
 
     item_id: str
     score: float
     rank: int
     sources: list[str]
     reason: str
+    propensity: Probability = 1.0
 
 
 class RankedList(Message):
