@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -145,6 +146,26 @@ class Rank(Section):
 
     k: int = setting(10, "length of a list, where no request says it", ge=1, le=1000)
     repeats: bool = setting(True, "whether a list may hold what the user had before")
+    category_share_max: float = setting(
+        1, "largest share of a list that is of one category", gt=0, le=1
+    )
+    brand_share_max: float = setting(1, "the same of one brand", gt=0, le=1)
+    price_band_share_max: float = setting(
+        1, "the same of one band of prices, whose end is twice its beginning", gt=0, le=1
+    )
+    diversity: float = setting(0, "weight of being unlike the items above (MMR)", ge=0, le=1)
+    fresh_share: float = setting(0, "share of a list kept for new and rare items", ge=0, le=1)
+    fresh_events: int = setting(5, "an item with fewer events is new or rare", ge=1)
+    explore_share: float = setting(
+        0, "share of lists whose last place is drawn from the new and rare, its odds logged",
+        ge=0, le=1,
+    )  # fmt: skip
+    rules_file: str = setting(
+        "", "TOML file of include, exclude and boost rules, read as it changes"
+    )
+    variants: dict[str, float] = setting(
+        {}, "settings files that differ in how lists are made, each with its share of the users"
+    )
     candidates_per_source: int = setting(30, "best items of each source", ge=1, le=1000)
     sources: Names = setting((), "where candidates come from; every built-in one, if none is named")
     image_half_life_days: float = setting(3, "an upload counts half after", gt=0)
@@ -295,6 +316,22 @@ def load(file: Path | None = None, **given: Any) -> Settings:
         raise SettingsError("\n".join(_sentences(error))) from None
     except ValueError as error:  # a file that is not TOML, a variable that is not what it must be
         raise SettingsError(f"{path}: {error}" if path.is_file() else str(error)) from None
+
+
+def overlaid(settings: Settings, file: Path) -> Settings:
+    """Settings with what a file says instead. Raises SettingsError."""
+    try:
+        said = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+    values = settings.model_dump()
+    for name, value in said.items():
+        inside = isinstance(value, dict) and isinstance(values.get(name), dict)
+        values[name] = {**values[name], **value} if inside else value
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{file}: {told}" for told in _sentences(error))) from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -22,9 +22,9 @@ from recsys.factors import Factors, Refit
 from recsys.forgotten import Forgotten
 from recsys.item_lanes import ItemLanes
 from recsys.pages import add_pages
-from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.pipeline import Pipeline, default_models
+from recsys.pipeline_settings import pipeline_config, rules_of
 from recsys.refit import Refits
-from recsys.rerank import RerankConfig
 from recsys.settings import MAIN, Settings
 from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
@@ -63,6 +63,7 @@ class Worker:
         self.pipeline = Pipeline(
             pipeline_config(settings), self.items, self.catalogue, self.vectors
         )
+        self.pipeline.rules = rules_of(settings)
         self.factors = Factors()
         self.forgotten = Forgotten()
         self.control = Control()
@@ -261,17 +262,6 @@ class Worker:
                 f"{self.connection.bootstrap}"
             )
         return self.tail.failed
-
-
-def pipeline_config(settings: Settings) -> PipelineConfig:
-    """The pipeline's part of the settings."""
-    rank = settings.rank
-    return PipelineConfig(
-        event_weights=dict(settings.events.weights),
-        sources=rank.sources or None,
-        candidates_per_source=rank.candidates_per_source,
-        rerank=RerankConfig(repeats=rank.repeats),
-    )
 
 
 def user_lanes_config(settings: Settings) -> UserLanesConfig:

@@ -115,7 +115,7 @@ def test_the_template_holds_every_setting_at_its_default(tmp_path):
 
 def test_weights_are_those_of_the_pipeline_and_reach_it(monkeypatch):
     from recsys.pipeline import EVENT_WEIGHTS
-    from recsys.worker import pipeline_config
+    from recsys.pipeline_settings import pipeline_config
 
     assert module.EVENT_WEIGHTS == EVENT_WEIGHTS
     monkeypatch.setenv("RECSYS_EVENTS__WEIGHTS__VIEW", "0.5")
@@ -125,6 +125,33 @@ def test_weights_are_those_of_the_pipeline_and_reach_it(monkeypatch):
     assert config.sources == ("popularity", "own")
     monkeypatch.delenv("RECSYS_RANK__SOURCES")
     assert pipeline_config(load()).sources is None
+
+
+def test_lists_are_made_as_the_settings_say(tmp_path):
+    from recsys.pipeline_settings import pipeline_config, rules_of
+
+    rules, other = tmp_path / "rules.toml", tmp_path / "wide.toml"
+    rules.write_text('[[rule]]\nname = "out"\naction = "exclude"\nitems = ["a"]\n')
+    other.write_text("[rank]\ndiversity = 0.5\nexplore_share = 0.1\n")
+    (tmp_path / "recsys.toml").write_text(
+        f'[rank]\nbrand_share_max = 0.3\nrules_file = "{rules}"\nvariants = {{"{other}" = 0.25}}\n'
+    )
+    config = pipeline_config(load())
+    assert config.rerank.brand_share_max == 0.3
+    (variant,) = config.variants
+    assert (variant.name, variant.share) == ("wide", 0.25)
+    assert variant.rerank.diversity == 0.5
+    assert variant.rerank.brand_share_max == 0.3
+    assert [rule.name for rule in rules_of(load()).rules] == ["out"]
+    other.write_text("[rank]\ncandidates_per_source = 7\n")
+    with pytest.raises(SettingsError, match="generation of its own"):
+        pipeline_config(load())
+    other.write_text("[rank]\ndiversity = 7\n")
+    with pytest.raises(SettingsError, match=r"wide\.toml: rank\.diversity"):
+        pipeline_config(load())
+    rules.write_text("[[rule]]")
+    with pytest.raises(SettingsError, match="rules_file"):
+        rules_of(load())
 
 
 def test_secrets_are_masked():
