@@ -32,6 +32,7 @@ from recsys.switches import Control
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
 from recsys.wanted import wanted_topics
+from recsys.warm_up import practise
 from streams import admin, codec, interpreter, permissions, topics
 from streams.compute import Compute
 from streams.lane import LaneConfig
@@ -129,7 +130,7 @@ class Worker:
 
     async def start(self) -> None:
         """Compile, read what is shared, join the groups. Raises WorkerFailedError."""
-        await together(asyncio.to_thread(self.pipeline.warm_up), self._check_topics())
+        await together(asyncio.to_thread(practise, self.pipeline), self._check_topics())
         await self.tail.start()
         await self.tail.catch_up()
         self.tail_ready = True

@@ -1,11 +1,15 @@
 """`recsys soak`: break workers, brokers and the network on purpose, and account for every event."""
 
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys.commands.common import FAILURE, JsonOption, print_json, print_table, run, say
+
+if TYPE_CHECKING:
+    from recsys.soak.run import Report
 
 
 def soak(
@@ -15,6 +19,7 @@ def soak(
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Instead: break what chance says for so long.")
     ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Records a second, with --minutes.")] = 100.0,
     seed: Annotated[int, typer.Option(help="What is broken when, and what is sent.")] = 1,
     table: Annotated[
         Path | None, typer.Option(help="Write the table to this Markdown file too.")
@@ -28,19 +33,33 @@ def soak(
     """
     from recsys.soak import run as composition
 
+    # Clients of a broker that is being broken say so, for pages.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    report = composition.Report()
     if minutes is None:
-        report = run(composition.run(composition.Plan().scaled(share), seed, say))
+        work = composition.run(composition.Plan().scaled(share), seed, say, report)
+        command = f"recsys soak --share {share:g} --seed {seed}"
     else:
-        report = run(composition.run_for(minutes, seed, say))
+        work = composition.run_for(minutes, rate, seed, say, report)
+        command = f"recsys soak --minutes {minutes:g} --rate {rate:g} --seed {seed}"
+    try:
+        run(work)
+    finally:
+        if report.rows:
+            _show(report, command, table, as_json)
+    if not report.holds:
+        raise typer.Exit(FAILURE)
+
+
+def _show(report: "Report", command: str, table: Path | None, as_json: bool) -> None:
+    from recsys.soak import run as composition
+
     rows = composition.as_rows(report)
     if as_json:
-        print_json({"seed": seed, "holds": report.holds, "faults": rows,
-                    "findings": report.findings, "memory_mb": report.memory_mb})  # fmt: skip
+        print_json({"command": command, "holds": report.holds, "faults": rows,
+                    "findings": report.findings, "memory_mb": report.memory_mb,
+                    "drained_s": report.drained_s})  # fmt: skip
     else:
         print_table("Faults", rows, list(rows[0]))
     if table is not None:
-        given = f"--minutes {minutes:g}" if minutes is not None else f"--share {share:g}"
-        command = f"recsys soak {given} --seed {seed}"
         table.write_text(composition.as_document(report, command), "utf-8")
-    if not report.holds:
-        raise typer.Exit(FAILURE)

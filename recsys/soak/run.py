@@ -1,5 +1,6 @@
 """The soak: faults in groups, the account after each group, and the table at the end."""
 
+import math
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,15 +56,25 @@ class Plan:
 class Report:
     """The rows of the table, and what the account found."""
 
-    rows: list[Tally]
-    accounts: list[Account]
-    memory_mb: list[float]
+    rows: list[Tally] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)  # of a worker, at each account
+    load: list[float] = field(default_factory=list)  # of the machine, at each account
+    drained_s: list[float] = field(default_factory=list)  # until nothing waited, after each fault
+
+    def add(self, rows: Sequence[Tally]) -> None:
+        """Take rows in that are not in yet."""
+        self.rows += [row for row in rows if row not in self.rows]
 
     @property
     def holds(self) -> bool:
         """Everything survived, nothing lost, nothing doubled."""
-        return all(account.holds for account in self.accounts) and all(
-            row.tried == row.survived and not row.lost and not row.doubled for row in self.rows
+        return (
+            bool(self.accounts)
+            and all(account.holds for account in self.accounts)
+            and all(
+                row.tried == row.survived and not row.lost and not row.doubled for row in self.rows
+            )
         )
 
     @property
@@ -72,9 +83,11 @@ class Report:
         return [each for account in self.accounts for each in account.findings]
 
 
-async def run(plan: Plan, seed: int, say: Say) -> Report:
-    """Try everything in the plan. Raises SoakError where something does not recover at all."""
-    report = Report([], [], [])
+async def run(plan: Plan, seed: int, say: Say, report: Report) -> None:
+    """Try everything in the plan; the report has what is done so far, at any time.
+
+    Raises SoakError where something does not recover at all, or an account does not hold.
+    """
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         async with one_broker(Path(folder), seed) as faults:
             await _try_groups(faults, _groups(faults, plan, seed), report, say)
@@ -86,7 +99,6 @@ async def run(plan: Plan, seed: int, say: Say) -> Report:
                     "three brokers": [_bind(faults.kill_node, n + 1) for n in range(plan.nodes)]
                 }
                 await _try_groups(faults, nodes, report, say)
-    return report
 
 
 async def _fill_disks(plan: Plan, seed: int, folder: Path, report: Report, say: Say) -> None:
@@ -149,11 +161,13 @@ async def _try_groups(
         before = set(faults.tallies)
         for number, fault in enumerate(tries, start=1):
             say(f"{name}: {number} of {len(tries)}")
-            await fault()
+            try:
+                await fault()
+            finally:
+                report.add([tally for key, tally in faults.tallies.items() if key not in before])
         if tries:
             rows = [tally for key, tally in faults.tallies.items() if key not in before]
             await _account(faults, rows, report, f"{name}: ", say)
-            report.rows += rows
 
 
 async def _account(
@@ -165,18 +179,21 @@ async def _account(
     for row in rows:
         row.lost, row.doubled = account.lost, account.doubled
     report.memory_mb.append(faults.shop.workers[0].memory_mb())
+    report.load.append(os.getloadavg()[0])
     say(f"{prefix}{account.accepted} accepted, {account.applied} applied, {account.lists} lists, "
         f"{account.lost} lost, {account.doubled} doubled")  # fmt: skip
     if not account.holds:
         raise SoakError("the account does not hold:\n" + "\n".join(account.findings))
 
 
-async def run_for(minutes: float, seed: int, say: Say) -> Report:
-    """Break whatever chance says until the time is up. Raises SoakError."""
-    report = Report([], [], [])
+async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Report) -> None:
+    """Break whatever chance says until the time is up, under a load. Raises SoakError.
+
+    After each fault all that waits must be done before the next: the lag returns to zero.
+    """
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
-        async with one_broker(Path(folder), seed) as faults:
+        async with one_broker(Path(folder), seed, rate) as faults:
             tries: list[tuple[int, Callable[[], Awaitable[None]]]] = [
                 (5, faults.kill),
                 (4, lambda: faults.kill_at(rng.choice(POINTS))),
@@ -192,10 +209,10 @@ async def run_for(minutes: float, seed: int, say: Say) -> Report:
             while time.monotonic() < deadline:
                 for _ in range(FAULTS_AN_ACCOUNT):
                     await rng.choices(tries, weights)[0][1]()
-                rows = list(faults.tallies.values())
-                await _account(faults, rows, report, f"{sum(r.tried for r in rows)} faults: ", say)
-            report.rows += faults.tallies.values()
-    return report
+                    report.drained_s.append(await faults.shop.drained())
+                    report.add(list(faults.tallies.values()))
+                said = f"{sum(row.tried for row in report.rows)} faults: "
+                await _account(faults, report.rows, report, said, say)
 
 
 @asynccontextmanager
@@ -251,9 +268,9 @@ def as_rows(report: Report) -> list[dict[str, object]]:
             "survived": row.survived,
             "lost": row.lost,
             "doubled": row.doubled,
-            "first_list_p50_s": round(statistics.median(row.first_s), 1),
-            "first_list_max_s": round(max(row.first_s), 1),
-            "all_lanes_max_s": round(max(row.all_s), 1),
+            "first_list_p50_s": round(statistics.median(row.first_s or [math.inf]), 1),
+            "first_list_max_s": round(max(row.first_s, default=math.inf), 1),
+            "all_lanes_max_s": round(max(row.all_s, default=math.inf), 1),
         }
         for row in report.rows
     ]
@@ -277,10 +294,19 @@ def as_markdown(rows: Sequence[dict[str, object]]) -> str:
 
 def as_document(report: Report, command: str) -> str:
     """The table with what it takes to read it."""
-    accepted = max(account.accepted for account in report.accounts)
+    accepted = max((account.accepted for account in report.accounts), default=0)
+    load = f"{min(report.load, default=0):.0f} to {max(report.load, default=0):.0f}"
+    memory = ", ".join(f"{each:.0f}" for each in report.memory_mb)
+    drained = (
+        f"All that waited was done {statistics.median(report.drained_s):.1f} s (median), at most "
+        f"{max(report.drained_s):.1f} s after lists flowed again.\n\n"
+        if report.drained_s
+        else ""
+    )
     return (
-        f"# Faults\n\n`{command}` on {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}. "
-        f"After every group of faults all events were accounted for (up to {accepted:,} a broker) "
-        "and the state was compared with an undisturbed run of the same log.\n\n"
-        f"{as_markdown(as_rows(report))}"
+        f"`{command}` on {os.cpu_count()} cores with a load of {load}, "
+        f"{datetime.now(UTC):%Y-%m-%d}. After every group of faults all events were accounted for "
+        f"(up to {accepted:,} a broker) and the state was compared with an undisturbed run of the "
+        f"same log.\n\n{as_markdown(as_rows(report))}\n{drained}"
+        f"Resident memory of a worker at each account, MB: {memory}.\n"
     )

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -151,6 +152,24 @@ class Shop:
                     raise SoakError(f"{waiting} records of {topic.suffix} still wait\n{tails}")
                 await asyncio.sleep(POLL_S)
 
+    async def drained(self) -> float:
+        """Hold the traffic until nothing waits; the seconds that took. Raises SoakError."""
+        begun = time.monotonic()
+        async with self._held():
+            await self.until_settled()
+        return time.monotonic() - begun
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        self.feed.paused = True
+        try:
+            await asyncio.sleep(0.2)
+            while self.feed.under_way:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+            yield
+        finally:
+            self.feed.paused = False
+
     async def _waiting(self, role: str, topic: topics.Topic) -> int:
         count = self.partitions if topic.keyed == "user" else 1
         sources = [Position(topic.name(self.prefix), number) for number in range(count)]
@@ -162,11 +181,7 @@ class Shop:
 
     async def account(self) -> Account:
         """Hold the traffic, wait until it is applied, and account for all of it."""
-        self.feed.paused = True
-        try:
-            await asyncio.sleep(0.2)
-            while self.feed.under_way:  # noqa: ASYNC110
-                await asyncio.sleep(POLL_S)
+        async with self._held():
             await self.until_settled()
             accepted = list(self.feed.accepted)
             account = await conservation.check(
@@ -176,8 +191,6 @@ class Shop:
             account.lost += len(differing)
             account.findings += differing
             return account
-        finally:
-            self.feed.paused = False
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:
