@@ -7,6 +7,7 @@ committed offsets, then start. Each round after that is one transaction.
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import time
 import uuid
@@ -21,6 +22,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streams import crash_points, state_log
 from streams.chunk import Chunk, Position, Record
+from streams.compute import Compute
 from streams.connection import Connection
 from streams.state_log import Birth
 from streams.totals import Totals
@@ -119,6 +121,7 @@ class LaneConfig:
     round_records_max: int = 4000
     totals: Totals = field(default_factory=Totals, compare=False)
     rounds_per_s_max: float = 200.0  # of all lanes together: each is a transaction's CPU
+    compute: Compute = field(default_factory=Compute, compare=False)  # where states are touched
 
 
 class Lane(Generic[S]):
@@ -224,7 +227,7 @@ class Lane(Generic[S]):
                 await self._round()
             if self._writing is not None:
                 await asyncio.wait([self._writing])
-            self._snapshot_in_background()
+            await self._snapshot_in_background()
         finally:
             self._resting.set()
             self.ready.clear()
@@ -269,17 +272,19 @@ class Lane(Generic[S]):
         await self._producer.start()
 
     async def _restore(self) -> None:
-        config = self._config
-        state = self._application.open(self.number)
+        config, compute = self._config, self._config.compute
+        open_empty = functools.partial(self._application.open, self.number)
+        state = await compute.run(open_empty)
         if config.state_topic is not None:
             source = Position(config.state_topic, self.number)
             start = await self._read_snapshot(source, state)
             if start is None:
-                state = self._application.open(self.number)
+                state = await compute.run(open_empty)
                 start, self._birth = 0, None
 
-            def load(records: list[ConsumerRecord]) -> None:
-                state.load_records((record.key, record.value) for record in records)
+            async def load(records: list[ConsumerRecord]) -> None:
+                rows = [(record.key, record.value) for record in records]
+                await compute.run(lambda: state.load_records(rows))
 
             def progress(done: int, total: int) -> None:
                 self.restored = (done, total)
@@ -313,7 +318,7 @@ class Lane(Generic[S]):
                 for chunk in chunks:
                     chunk.release()
         if time.monotonic() - self._snapshot_at > self._config.snapshot_interval_s:
-            self._snapshot_in_background()
+            await self._snapshot_in_background()
 
     async def _wait(self) -> bool:
         """Until something waits; True where a round is due without. Keeps the lane's pace."""
@@ -369,37 +374,31 @@ class Lane(Generic[S]):
 
     async def _apply_and_commit(self, state: S, chunks: Sequence[Chunk]) -> None:
         assert self._producer is not None
+        config, run = self._config, self._config.compute.run
+        totals, records = config.totals, sum(len(chunk.records) for chunk in chunks)
         offsets = {chunk.source: chunk.end for chunk in chunks}
-        state.begin()
-        begun = self._begun_at = time.monotonic()
-        outcome = self._application.apply(self.number, state, chunks)
-        if inspect.isawaitable(outcome):
-            outcome = await outcome
-        records = sum(len(chunk.records) for chunk in chunks)
-        applied = time.monotonic()
-        self._took(records, applied - begun)
-        (totals := self._config.totals).spent("apply", applied - begun)
-        writes: Mapping[Position, Sequence[Record]] = outcome.writes
+        state_at = Position(config.state_topic or "", self.number)
         name = ""
-        state_at = Position(self._config.state_topic or "", self.number)
-        if self._config.state_topic is not None:
-            rows = [Record(key, value) for key, value in state.dirty_records()]
+        self._begun_at = time.monotonic()
+        try:
+            outcome, rows, seconds = await self._apply(state, chunks)
+            self._took(records, seconds)
+            totals.spent("apply", seconds)
+            writes: Mapping[Position, Sequence[Record]] = outcome.writes
             if rows:
                 if self._birth is None and self._snapshot_path is not None:
                     name = uuid.uuid4().hex
                     rows.append(Record(state_log.BIRTH_KEY, name.encode()))
                 writes = {**outcome.writes, state_at: rows}
-        if not writes and not offsets:
-            state.commit()
-            return
-        try:
-            ends = await self._producer.commit(writes, offsets, self._config.group_id)
-            self._state_end = ends.get(state_at, self._state_end)
-            if name:
-                self._birth = Birth(self._state_end - 1, name)
-            totals.committed(records, time.monotonic() - applied)
+            if writes or offsets:
+                begun = time.monotonic()
+                ends = await self._producer.commit(writes, offsets, config.group_id)
+                self._state_end = ends.get(state_at, self._state_end)
+                if name:
+                    self._birth = Birth(self._state_end - 1, name)
+                totals.committed(records, time.monotonic() - begun)
         except (TransactionUncertainError, LaneFencedError) as error:
-            state.rollback()
+            await run(state.rollback)
             # A transaction that timed out looks fenced too: ask the group whose lane it is.
             if isinstance(error, LaneFencedError) and not await self._still_ours():
                 raise
@@ -408,10 +407,11 @@ class Lane(Generic[S]):
             await self._reopen_with(chunks)
             return
         except BaseException:
-            state.rollback()
+            await run(state.rollback)
             raise
-        else:
-            state.commit()
+        await run(state.commit)
+        if not (writes or offsets):
+            return
         self.positions.update(offsets)
         self.rounds += 1
         self.records += records
@@ -419,6 +419,30 @@ class Lane(Generic[S]):
         if outcome.forgets:
             self._snapshot_at = float("-inf")
         self._application.committed(self.number, state)
+
+    async def _apply(
+        self, state: S, chunks: Sequence[Chunk]
+    ) -> tuple[Outcome, list[Record], float]:
+        """What the round writes, the rows of the state it changed, and the seconds it took."""
+        begun = time.monotonic()
+
+        def work() -> tuple[Outcome | Awaitable[Outcome], list[Record], float]:
+            begun = time.monotonic()  # waiting for other lanes' rounds is no work
+            state.begin()
+            outcome = self._application.apply(self.number, state, chunks)
+            rows = [] if inspect.isawaitable(outcome) else self._changed_rows(state)
+            return outcome, rows, time.monotonic() - begun
+
+        outcome, rows, seconds = await self._config.compute.run(work)
+        if inspect.isawaitable(outcome):  # it works elsewhere
+            outcome = await outcome
+            rows, seconds = self._changed_rows(state), time.monotonic() - begun
+        return outcome, rows, seconds
+
+    def _changed_rows(self, state: S) -> list[Record]:
+        if self._config.state_topic is None:
+            return []
+        return [Record(key, value) for key, value in state.dirty_records()]
 
     async def _reopen_with(self, chunks: Sequence[Chunk]) -> None:
         """Open anew: that ends the uncertain transaction, and reads back what it came to.
@@ -443,14 +467,17 @@ class Lane(Generic[S]):
     async def _read_snapshot(self, source: Position, state: S) -> int | None:
         """Load the snapshot into an empty state; the offset to read the log from, if it held."""
         path = self._snapshot_path
-        found = None if path is None or self._snapshots is None else self._snapshots.read(path)
+        if path is None or self._snapshots is None:
+            return None
+        run = self._config.compute.run
+        found = await run(functools.partial(self._snapshots.read, path))
         if found is None:
             return None
         snapshot, meta = found
         try:
             self._birth, end = Birth(*meta["birth"]), int(meta["state_end"])
             if await state_log.holds(self._config.connection, source, self._birth, end):
-                state.restore(snapshot)
+                await run(lambda: state.restore(snapshot))
                 return end
             log.warning("snapshot.refused", path=str(path), error="it is of another log")
         except KafkaError:
@@ -459,7 +486,7 @@ class Lane(Generic[S]):
             log.warning("snapshot.refused", path=str(path), error=repr(error))
         return None
 
-    def _snapshot_in_background(self) -> None:
+    async def _snapshot_in_background(self) -> None:
         """Copy the state between two rounds, and write the copy while further rounds run."""
         path, state = self._snapshot_path, self._state
         if path is None or self._snapshots is None or state is None or self._birth is None:
@@ -468,7 +495,8 @@ class Lane(Generic[S]):
             birth = [self._birth.offset, self._birth.name]
             meta = {"birth": birth, "state_end": self._state_end}
             self._snapshot_at = time.monotonic()
-            writing = self._write_snapshot(self._snapshots, path, state.snapshot(), meta)
+            copy = await self._config.compute.run(state.snapshot)
+            writing = self._write_snapshot(self._snapshots, path, copy, meta)
             self._writing = asyncio.create_task(writing)
 
     async def _write_snapshot(

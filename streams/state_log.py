@@ -1,6 +1,6 @@
 """Reading a compacted topic to its end: how a lane gets its state back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,7 +16,7 @@ BIRTH_KEY = b"\xff\xff\xffbirth"
 POLL_MS = 1000
 FETCH_BYTES_MAX = 8 << 20
 
-Load = Callable[[list[ConsumerRecord]], None]
+Load = Callable[[list[ConsumerRecord]], Awaitable[None] | None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ async def restore(
                 rows = [record for record in records if record.key != BIRTH_KEY]
                 if len(rows) < len(records):
                     birth = next(_birth(r) for r in reversed(records) if r.key == BIRTH_KEY)
-                load(rows)
+                if (loading := load(rows)) is not None:
+                    await loading
                 crash_points.reach("restore")
             position = await consumer.position(tp)
             if progress is not None:
