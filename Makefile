@@ -46,7 +46,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the packages of the tests (torch among them: some gigabytes) ..."
-	@$(PIP) install -c constraints.txt -e '.[worker,local,images,train,parquet]' --group dev
+	@$(PIP) install -c constraints.txt -e '.[worker,local,images,train,parquet,tracing]' --group dev
 	@touch $@
 
 # Numba keeps compiled kernels until their source changes.

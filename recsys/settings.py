@@ -96,6 +96,9 @@ class Worker(Section):
     broker_timeout_s: float = setting(
         120, "exit where no broker answers for this long; until then wait for it", gt=0
     )
+    trace_endpoint: str = setting(
+        "", "spans go to this OpenTelemetry collector, as http://host:4318/v1/traces"
+    )
     list_events_per_s_max: int = setting(
         1000, "up to this rate every event gets its own list; beyond, a user's share one", ge=1
     )

@@ -29,6 +29,7 @@ from recsys.ranked import Ranked
 from recsys.settings import MAIN
 from recsys.state import StateLimits, UserState
 from recsys.switches import Control, Switches, promoted
+from recsys.tracing import Trace, Tracer, trace_of
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
@@ -60,7 +61,7 @@ class UserLane:
         self.photos = Photos() if photos is None else photos
         self.switches = Switches()
         self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
-        self.traces: dict[str, bytes] = {}  # traceparent of events whose list waits
+        self.traces: dict[str, Trace] = {}  # of events whose list waits
 
     def begin(self) -> None:
         """Start a round."""
@@ -170,13 +171,14 @@ class UserLanes:
 
     def __init__(
         self, pipeline: Pipeline, config: UserLanesConfig, forgotten: Forgotten | None = None,
-        control: Control | None = None,
+        control: Control | None = None, tracer: Tracer | None = None,
     ) -> None:  # fmt: skip
         self.pipeline = pipeline
         self.lanes: dict[int, UserLane] = {}
         self.forgotten = forgotten if forgotten is not None else Forgotten()
         self.control = control if control is not None else Control()
         self._config = config
+        self._tracer = tracer or Tracer()
         self._budget = ListBudget(config.lists_per_s_max)
         self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
         name = config.prefix
@@ -283,7 +285,7 @@ class UserLanes:
                 continue
             trigger = _trigger("event", chunk.source, record.offset)
             time_ms = cast(int, event.timestamp)
-            trace = _traceparent(record)
+            trace = trace_of(record)
             self._write_list(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
             state.owed.settle(user_id)
             state.traces.pop(user_id, None)
@@ -296,7 +298,7 @@ class UserLanes:
         for at in deferred:
             event = events[at]
             state.owed.defer(event.user_id, records[at].offset, event.timestamp, now_ms)
-            if (trace := _traceparent(records[at])) is not None:
+            if (trace := trace_of(records[at])) is not None:
                 state.traces[event.user_id] = trace
         if len(updates):
             packed = Record(None, updates.encode(self.pipeline.items))
@@ -355,7 +357,7 @@ class UserLanes:
             user_id, request_id = request.user_id, request.request_id
             self._write_list(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
-                trace=_traceparent(record), request_id=request_id,
+                trace=trace_of(record), request_id=request_id,
             )  # fmt: skip
 
     # -- photos
@@ -380,7 +382,7 @@ class UserLanes:
             trigger = _trigger("upload", chunk.source, record.offset)
             self._write_list(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
-                trace=_traceparent(record), upload_id=embedding.upload_id,
+                trace=trace_of(record), upload_id=embedding.upload_id,
             )  # fmt: skip
 
     def _photo(self, state: UserLane, user_id: str, time_ms: int) -> Photo | None:
@@ -491,7 +493,7 @@ class UserLanes:
         trigger: Trigger,
         event_time_ms: int,
         *,
-        trace: bytes | None = None,
+        trace: Trace | None = None,
         request_id: str | None = None,
         upload_id: str | None = None,
     ) -> None:
@@ -512,7 +514,9 @@ class UserLanes:
             request_id=request_id,
             upload_id=upload_id,
         )
-        headers = [(HEADER_TRACEPARENT, trace)] if trace is not None else []
+        headers = []
+        if trace is not None:
+            headers.append((HEADER_TRACEPARENT, self._tracer.list_made(trace, answer)))
         record = Record(user_id.encode(), codec.encode(answer), headers)
         outcome.add(Position(target, lane), record)
         metrics.list_written(trigger.kind)
@@ -527,14 +531,6 @@ def _category(embedding: ImageEmbedding) -> str:
     """The likeliest category, unless the classifier does not know the photo."""
     names = [each.category for each in embedding.classes[:1]]
     return names[0] if names and names[0] != UNKNOWN else ""
-
-
-def _traceparent(record: Any) -> bytes | None:
-    """The trace that a record belongs to; its list carries it on."""
-    for name, value in record.headers:
-        if name == HEADER_TRACEPARENT and value:
-            return bytes(value)
-    return None
 
 
 def _origin(record: Any) -> str | None:

@@ -29,6 +29,7 @@ from recsys.settings import MAIN, Settings
 from recsys.snapshots import StateSnapshots
 from recsys.state import ItemState, StateLimits
 from recsys.switches import Control
+from recsys.tracing import Tracer, open_tracer
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.vectors import ProductVectors
 from recsys.wanted import wanted_topics
@@ -70,6 +71,7 @@ class Worker:
         self.control = Control()
         self._refit: Refit | None = None
         self.refits = Refits(settings)
+        self.tracer = tracer_of(settings)
         self.compute = Compute(thread=True)
         self.tail = Tail(self.connection, self._loaders(), self.compute)
         self.users: UserLanes | None = None
@@ -168,8 +170,9 @@ class Worker:
         settings = self.settings
         if "behaviour" in self.roles:
             self.users = UserLanes(
-                self.pipeline, user_lanes_config(settings), self.forgotten, self.control
-            )
+                self.pipeline, user_lanes_config(settings), self.forgotten, self.control,
+                self.tracer,
+            )  # fmt: skip
             yield "behaviour", self.users, topics.USER_STATE
         if "items" in self.roles:
             items = ItemLanes(
@@ -219,6 +222,7 @@ class Worker:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self.refits.stop()
         await self.tail.stop()
+        await asyncio.to_thread(self.tracer.close)
         self.compute.close()
 
     @property
@@ -263,6 +267,14 @@ class Worker:
                 f"{self.connection.bootstrap}"
             )
         return self.tail.failed
+
+
+def tracer_of(settings: Settings) -> Tracer:
+    """Where spans go. Raises WorkerFailedError."""
+    try:
+        return open_tracer(settings.worker.trace_endpoint)
+    except ImportError as error:
+        raise WorkerFailedError(f"worker.trace_endpoint needs recsys[tracing]: {error}") from error
 
 
 def user_lanes_config(settings: Settings) -> UserLanesConfig:
@@ -318,7 +330,11 @@ async def main(settings: Settings, roles: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = Worker(settings, roles)
+    try:
+        worker = Worker(settings, roles)
+    except WorkerFailedError as error:
+        log.error("worker.failed", error=str(error))
+        return 1
     try:
         await first(stop.wait(), worker.until_failed(), serve(worker))
     except (WorkerFailedError, KafkaError, OSError) as error:
