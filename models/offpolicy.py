@@ -2,7 +2,9 @@
 
 All take n logged decisions: the reward of each, the probability the logging policy gave to what it
 did, and the one the policy in question gives to the same. Estimates come with their standard
-error. Weights may be clipped, which trades variance for a bias towards the logging policy.
+error. Weights may be clipped, which trades variance for a bias towards the logging policy. With
+`groups`, a number for each decision, decisions of one group (a user's, say) may depend on each
+other, and the standard error is that of their sums (Liang and Zeger 1986).
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.float64]
+Groups = NDArray[np.integer] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +29,36 @@ class Estimate:
         return self.value - 1.96 * self.standard_error, self.value + 1.96 * self.standard_error
 
 
-def ips(rewards: Column, target: Column, logged: Column, weight_max: float = np.inf) -> Estimate:
+def ips(
+    rewards: Column, target: Column, logged: Column, weight_max: float = np.inf,
+    groups: Groups = None,
+) -> Estimate:  # fmt: skip
     """Inverse propensity scores (Horvitz and Thompson 1952): unbiased without clipping.
 
     >>> ips(np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([0.25, 0.75])).value
     1.0
     """
     weights = _weights(rewards, target, logged, weight_max)
-    return _mean_of(weights * rewards, weights)
+    return _mean_of(weights * rewards, weights, groups)
 
 
-def snips(rewards: Column, target: Column, logged: Column, weight_max: float = np.inf) -> Estimate:
+def snips(
+    rewards: Column, target: Column, logged: Column, weight_max: float = np.inf,
+    groups: Groups = None,
+) -> Estimate:  # fmt: skip
     """Self-normalised IPS (Swaminathan and Joachims 2015): a little bias, far less variance."""
     weights = _weights(rewards, target, logged, weight_max)
     total = weights.sum()
     if total == 0.0:
         return Estimate(0.0, np.inf, 0.0)
     value = float((weights * rewards).sum() / total)
-    error = float(np.sqrt((weights**2 * (rewards - value) ** 2).sum()) / total)
+    error = float(np.sqrt((_sums(weights * (rewards - value), groups) ** 2).sum()) / total)
     return Estimate(value, error, _effective(weights))
 
 
 def doubly_robust(
     rewards: Column, target: Column, logged: Column, predicted: Column, predicted_target: Column,
-    weight_max: float = np.inf,
+    weight_max: float = np.inf, groups: Groups = None,
 ) -> Estimate:  # fmt: skip
     """Doubly robust (Dudik, Langford and Li 2011): right where propensities or predictions are.
 
@@ -57,7 +66,7 @@ def doubly_robust(
     policy in question, both for each decision.
     """
     weights = _weights(rewards, target, logged, weight_max)
-    return _mean_of(predicted_target + weights * (rewards - predicted), weights)
+    return _mean_of(predicted_target + weights * (rewards - predicted), weights, groups)
 
 
 def _weights(rewards: Column, target: Column, logged: Column, weight_max: float) -> Column:
@@ -72,9 +81,22 @@ def _weights(rewards: Column, target: Column, logged: Column, weight_max: float)
     return np.asarray(np.minimum(target / logged, weight_max), np.float64)
 
 
-def _mean_of(values: Column, weights: Column) -> Estimate:
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
-    return Estimate(float(values.mean()), error, _effective(weights))
+def _mean_of(values: Column, weights: Column, groups: Groups) -> Estimate:
+    mean = values.mean()
+    sums = _sums(values - mean, groups)
+    count = len(sums)
+    error = np.inf
+    if count > 1:
+        error = float(np.sqrt((sums**2).sum() * count / (count - 1)) / len(values))
+    return Estimate(float(mean), error, _effective(weights))
+
+
+def _sums(values: Column, groups: Groups) -> Column:
+    """The sum of each group, or the values themselves."""
+    if groups is None:
+        return values
+    _, group = np.unique(groups, return_inverse=True)
+    return np.bincount(group.reshape(-1), values).astype(np.float64)
 
 
 def _effective(weights: Column) -> float:

@@ -22,6 +22,7 @@ from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.state import ItemState, StateLimits, UserState
+from streams.events import RankedItem
 
 TIMED_EVENTS = 10_000  # of the log's end, learned once more in chunks to take the time
 CHUNK_EVENTS = 1_000
@@ -30,6 +31,7 @@ WHOLE_LOG = StateLimits(inactive_days_max=10**6, users_max=2**31)
 UNLEARNED = ("return", "dislike", "impression")
 
 Progress = Callable[[int], None]
+ListKeeper = Callable[[int, str, int, list[RankedItem]], None]  # step, user, time, items
 
 
 class Method(Protocol):
@@ -158,8 +160,10 @@ class ServedMethod:
     tell what comes next.
     """
 
-    def __init__(self, log: EvaluationLog, config: PipelineConfig) -> None:
-        self._log = log
+    def __init__(
+        self, log: EvaluationLog, config: PipelineConfig, keep: ListKeeper | None = None
+    ) -> None:
+        self._log, self._keep = log, keep
         self._items = ItemState(default_models())
         self._catalogue = Catalogue(self._items)
         self._users = UserState(self._items, WHOLE_LOG)
@@ -171,14 +175,20 @@ class ServedMethod:
     def recommend(self, step: int, k: int, hidden: set[int]) -> NDArray[np.int32]:
         """The list as it would be served."""
         begin = int(self._log.steps[step])
-        user = self._users.find(self._log.user_ids[self._log.users[begin]])
-        ranked = self.pipeline.recommend(
-            self._users, user, int(self._log.times_ms[begin]), k + len(hidden)
-        )
+        user_id, now_ms = self._log.user_ids[self._log.users[begin]], int(self._log.times_ms[begin])
+        user = self._users.find(user_id)
+        ranked = self.pipeline.recommend(self._users, user, now_ms, k + len(hidden))
+        if self._keep is not None:
+            self._keep(step, user_id, now_ms, self.pipeline.explain(ranked))
         numbers = self._numbers[ranked.items]
         if hidden:
             numbers = numbers[~np.isin(numbers, list(hidden))]
         return numbers[:k]
+
+    def odds(self, user_id: str, now_ms: int, k: int) -> dict[int, float]:
+        """The items that a user's list may hold now, with how likely each one is."""
+        policy = self.pipeline.policy(self._users, self._users.find(user_id), now_ms, k)
+        return {int(self._numbers[slot]): odds for slot, odds in policy.odds().items()}
 
     def learn(self, step: int) -> None:
         """Both halves, user and items."""

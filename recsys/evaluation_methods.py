@@ -13,7 +13,15 @@ from models.baselines.libraries import ImplicitBpr, ImplicitNeighbours, RiverFac
 from models.baselines.refits import AlsRefit, EaseRefit
 from models.baselines.sessions import VectorSessionKnn
 from models.metrics import gains
-from recsys.evaluate import BaselineMethod, Outcome, Progress, ServedMethod, prefix, run
+from recsys.evaluate import (
+    BaselineMethod,
+    ListKeeper,
+    Outcome,
+    Progress,
+    ServedMethod,
+    prefix,
+    run,
+)
 from recsys.evaluation_log import EvaluationLog, answers_of
 from recsys.pipeline import PipelineConfig
 
@@ -139,9 +147,11 @@ def tune(spec: BaselineSpec, log: EvaluationLog, repeats: bool, k: int, share: f
 
 def evaluate(
     name: str, log: EvaluationLog, *, repeats: bool, warm_up: float, config: PipelineConfig,
-    k: int = 10, lag_ms: int = 0, progress: Progress | None = None,
+    k: int = 10, lag_ms: int = 0, progress: Progress | None = None, keep: ListKeeper | None = None,
 ) -> Outcome:  # fmt: skip
     """One method over the log, tuned on its warm-up where there is something to tune.
+
+    A name that is no baseline's is the pipeline of `config`; `keep` is handed each of its lists.
 
     Raises:
         TooManyItemsError: the log is too large for this baseline's matrix.
@@ -149,7 +159,7 @@ def evaluate(
     answers = answers_of(log, repeats, warm_up)
     spec = BASELINES.get(name)
     if spec is None:
-        served = ServedMethod(log, config)
+        served = ServedMethod(log, config, keep)
         outcome = run(served, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
         return Outcome(
             outcome.ranks, outcome.lists, outcome.recommend_us, served.learn_us(),

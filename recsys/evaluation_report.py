@@ -113,7 +113,11 @@ def splits_compared(
     the 95 % interval of the paired difference; `behind` says that it is below 0 by more than that.
     `best` is the baseline that is best within the split.
     """
-    gained = {name: metrics.gains(outcome.ranks, k) for name, outcome in outcomes.items()}
+    gained = {
+        name: metrics.gains(outcome.ranks, k)
+        for name, outcome in outcomes.items()
+        if not name.startswith(f"{SERVED}:")  # a variant is no baseline
+    }
     if SERVED not in gained or len(gained) < 2:
         return {}
     own = gained.pop(SERVED)
@@ -159,7 +163,7 @@ def split_rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
 
 
 def rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
-    """The table for people, best NDCG first, with its columns."""
+    """The table for people, best NDCG first, with its columns; learn and list in microseconds."""
     ratios = {name.rpartition(" / ")[2]: each for name, each in numbers["compared"].items()}
     lines = []
     for name, each in sorted(numbers["methods"].items(), key=lambda pair: -pair[1][f"ndcg@{k}"]):
@@ -167,16 +171,16 @@ def rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
         lines.append(
             {
                 "method": name, f"HR@{k}": f"{each[f'hr@{k}']:.4f}",
-                f"NDCG@{k}": f"{each[f'ndcg@{k}']:.4f} ± {each[f'ndcg@{k}_interval']:.4f}",
-                "MRR": f"{each['mrr']:.4f}", "coverage": f"{each[f'coverage@{k}']:.2f}",
+                f"NDCG@{k}": f"{each[f'ndcg@{k}']:.4f}", "±": f"{each[f'ndcg@{k}_interval']:.4f}",
+                "MRR": f"{each['mrr']:.4f}", "cover": f"{each[f'coverage@{k}']:.2f}",
                 "ratio": f"{ratio['ratio']:.2f}" if ratio and ratio["ratio"] else "",
                 "p": f"{ratio['p']:.0e}" if ratio else "",
-                "learn us": f"{each['learn_us']:.0f}", "list us": f"{each['recommend_us']:.0f}",
+                "learn": f"{each['learn_us']:.0f}", "list": f"{each['recommend_us']:.0f}",
                 "MB": f"{each['memory_bytes'] / 1e6:.0f}",
             }
         )  # fmt: skip
-    columns = ["method", f"HR@{k}", f"NDCG@{k}", "MRR", "coverage", "ratio", "p", "learn us",
-               "list us", "MB"]  # fmt: skip
+    columns = ["method", f"HR@{k}", f"NDCG@{k}", "±", "MRR", "cover", "ratio", "p", "learn",
+               "list", "MB"]  # fmt: skip
     return lines, columns
 
 

@@ -52,6 +52,15 @@ class Policy:
         share = tried.share / len(tried.pool)
         return self.ranked.with_item(tried.place, item, EXPLORED, share)
 
+    def odds(self) -> dict[int, float]:
+        """The items that may be in the list, with how likely each one is to be in it."""
+        tried = self.exploration
+        odds = dict.fromkeys(self.ranked.items.tolist(), 1.0)
+        if tried is not None:
+            odds[int(self.ranked.items[tried.place])] = 1.0 - tried.share
+            odds |= dict.fromkeys(tried.pool.tolist(), tried.share / len(tried.pool))
+        return odds
+
     def probability(self, place: int, item: int) -> float:
         """How likely an item is to be shown at a place."""
         ranked = place < len(self.ranked) and int(self.ranked.items[place]) == item

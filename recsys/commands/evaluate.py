@@ -1,7 +1,5 @@
 """`recsys evaluate`: how good the served lists are on a log, beside every single method."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,8 @@ from recsys.commands.produce import LimitOption, MapOption, TimeUnitOption, open
 if TYPE_CHECKING:
     from recsys.evaluate import Outcome
     from recsys.evaluation_log import EvaluationLog
+    from recsys.evaluation_store import Store
+    from recsys.evaluation_variants import Entry, ListLog
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -50,6 +50,29 @@ def evaluate(
     ] = "0s",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Length of the lists.")] = 10,
     seed: Annotated[int, typer.Option(help="Order of users that share a timestamp.")] = 0,
+    variants: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE,...",
+            help="Settings files to compare with the settings as they are: over all users, and "
+            "each over the users that a hash gives it.",
+        ),
+    ] = "",
+    lists: Annotated[
+        Path | None,
+        typer.Option(help="Write the served lists here (.jsonl), each by its user's variant."),
+    ] = None,
+    counterfactual: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LISTS",
+            help="Lists that were shown (.jsonl, as from --lists or `recsys recommendations "
+            "--json`): what each variant would have earned on them, by IPS, SNIPS and DR.",
+        ),
+    ] = None,
+    horizon: Annotated[
+        str, typer.Option(help="With --counterfactual: an answer comes within this time.")
+    ] = "1d",
     picture: Annotated[
         Path | None, typer.Option(help="Draw the curves into this file (.svg, .png).")
     ] = None,
@@ -66,26 +89,35 @@ def evaluate(
     The served pipeline (`recsys`) beside single methods, each tuned on the log's warm-up. All
     events of one user with one timestamp are predicted before any of them is learned.
     """
-    from recsys import evaluation_report
+    from recsys import evaluation_report, evaluation_variants
     from recsys.evaluation_log import answers_of
-    from recsys.evaluation_methods import method_names
+    from recsys.evaluation_methods import SERVED, method_names
+    from recsys.evaluation_store import Store
 
     repeats = protocol == "repeat"
-    wanted = methods.split(",") if methods else method_names(repeats)
-    unknown = [name for name in wanted if name not in method_names(repeats)]
+    files_of_variants = [Path(name) for name in variants.split(",") if name]
+    found = evaluation_variants.entries(settings(), files_of_variants, repeats)
+    chosen = methods.split(",") if methods else method_names(repeats)
+    unknown = [name for name in chosen if name not in method_names(repeats)]
     if unknown:
         known = ", ".join(method_names(repeats))
         raise typer.BadParameter(f"no method is called {unknown[0]!r}; there are {known}")
     lags_s = [_seconds(text) for text in sync.split(",")]
     log = _read(files, mapping, time_unit, limit, catalogue, catalogue_mapping, seed)
+    if counterfactual is not None:
+        _counterfactual(log, counterfactual, found, int(_seconds(horizon) * 1000), as_json)
+        return
     answers = answers_of(log, repeats, warm_up)
     if not len(answers):
         raise CommandError("there is nothing to score: no event after the warm-up has a known item")
-    folder = settings().data_dir / "evaluations" / _name(log, protocol, warm_up, k)
+    wanted = [name for name in chosen if name != SERVED]
+    pipelines = found if SERVED in chosen else []
+    shown = evaluation_variants.ListLog(lists, found, log.digest) if lists is not None else None
+    store = Store(settings().data_dir, log, protocol, warm_up, k)
     reports = []
     for lag_s in lags_s:
         outcomes, skipped = _outcomes(
-            wanted, log, folder, resume,
+            pipelines, wanted, log, store, resume, shown,
             {"repeats": repeats, "warm_up": warm_up, "k": k, "lag_ms": int(lag_s * 1000)},
         )  # fmt: skip
         reports.append(
@@ -94,6 +126,11 @@ def evaluate(
                 lag_ms=int(lag_s * 1000), skipped=skipped, k=k,
             )
         )  # fmt: skip
+        if len(pipelines) > 1:
+            rows = evaluation_variants.compared(log, answers, outcomes, pipelines, k)
+            reports[-1]["variants"] = rows
+    if shown is not None:
+        shown.close()
     if picture is not None:
         evaluation_report.draw(reports, picture, k)
     if as_json:
@@ -101,20 +138,64 @@ def evaluate(
         print_json(first if len(reports) == 1 else {**first, "sync": reports})
         return
     for each in reports:
-        lines, columns = evaluation_report.rows(each, k)
-        lag = f", learning {each['sync_s']:g} s late" if each["sync_s"] else ""
-        print_table(
-            f"{each['scored']:,} answers of {each['events']:,} events, {each['users']:,} users, "
-            f"{each['items']:,} items, protocol {protocol}{lag}",
-            lines, columns,
-        )  # fmt: skip
-        if each["splits"]:
-            print_table("By split", *evaluation_report.split_rows(each, k))
-        for name, method in each["methods"].items():
-            if method["settings"]:
-                say(f"{name} was tuned to {method['settings']}")
-        for name, why in each["skipped"].items():
-            say(f"{name} was left out: {why}")
+        _show(each, k)
+
+
+def _show(each: dict[str, Any], k: int) -> None:
+    from recsys import evaluation_report, evaluation_variants
+
+    lines, columns = evaluation_report.rows(each, k)
+    lag = f", learning {each['sync_s']:g} s late" if each["sync_s"] else ""
+    print_table(
+        f"{each['scored']:,} answers of {each['events']:,} events, {each['users']:,} users, "
+        f"{each['items']:,} items, protocol {each['protocol']}{lag}",
+        lines, columns,
+    )  # fmt: skip
+    if each["splits"]:
+        print_table("By split", *evaluation_report.split_rows(each, k))
+    if "variants" in each:
+        print_table("Variants", *evaluation_variants.table(each["variants"], k))
+    for name, method in each["methods"].items():
+        if method["settings"]:
+            say(f"{name} was tuned to {method['settings']}")
+    for name, why in each["skipped"].items():
+        say(f"{name} was left out: {why}")
+
+
+def _counterfactual(
+    log: "EvaluationLog", file: Path, found: "Sequence[Entry]", horizon_ms: int, as_json: bool
+) -> None:
+    from recsys import counterfactual
+
+    lists = counterfactual.read_lists(file)
+    decisions = counterfactual.shown(log, lists, horizon_ms)
+    earned = sum(decisions.rewards) / max(len(decisions.rewards), 1)
+    estimates = {}
+    for entry in found:
+        with progress_bar(len(log), shown=True) as update:
+            estimates[entry.name] = counterfactual.estimates(
+                log, lists, decisions, entry.config, partial(_tell, update, entry.name)
+            )
+    whole = {"lists": len(lists), "shown": len(decisions.items), "earned": earned,
+             "variants": estimates}  # fmt: skip
+    if as_json:
+        print_json(whole)
+        return
+    columns = ["variant", "IPS", "SNIPS", "DR", "support"]
+    lines = [
+        {
+            "variant": name, "support": f"{each['support']:.3f}",
+            **{column: _interval(each[column.lower()]) for column in columns[1:4]},
+        }
+        for name, each in estimates.items()
+    ]  # fmt: skip
+    print_table(
+        f"Answers an item shown: {earned:.5f} as logged, {len(lists):,} lists", lines, columns
+    )
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    return f"{estimate['value']:.5f} ({estimate['low']:.5f} to {estimate['high']:.5f})"
 
 
 def _read(
@@ -144,61 +225,40 @@ def _read(
 
 
 def _outcomes(
-    wanted: Sequence[str], log: "EvaluationLog", folder: Path, resume: bool, how: dict[str, Any]
-) -> "tuple[dict[str, Outcome], dict[str, str]]":
+    pipelines: "Sequence[Entry]", baselines: Sequence[str], log: "EvaluationLog", store: "Store",
+    resume: bool, shown: "ListLog | None", how: dict[str, Any],
+) -> "tuple[dict[str, Outcome], dict[str, str]]":  # fmt: skip
+    """Each pipeline's and each baseline's outcome, and why a baseline has none."""
+    from recsys import evaluation_store
     from recsys.evaluation_methods import TooManyItemsError
     from recsys.evaluation_methods import evaluate as evaluate_method
     from recsys.pipeline import PipelineConfig
-    from recsys.rerank import RerankConfig
 
-    config = PipelineConfig(rerank=RerankConfig(repeats=how["repeats"]))
     outcomes: dict[str, Outcome] = {}
     skipped: dict[str, str] = {}
-    for name in wanted:
-        kept = folder / f"{name}-{how['lag_ms']}.npz"
-        if resume and kept.is_file():
-            outcomes[name] = _load(kept)
+    runs: list[tuple[str, Entry | None]] = [(each.method, each) for each in pipelines]
+    for name, entry in [*runs, *((name, None) for name in baselines)]:
+        config = entry.config if entry is not None else None
+        kept = store.path(name, how["lag_ms"], config)
+        keep = shown.of(entry) if shown is not None and entry is not None else None
+        if resume and kept.is_file() and keep is None:
+            outcomes[name] = evaluation_store.load(kept)
             continue
         with progress_bar(len(log), shown=True) as update:
             try:
                 outcomes[name] = evaluate_method(
-                    name, log, config=config, progress=partial(_tell, update, name), **how
-                )
+                    name, log, config=config or PipelineConfig(), keep=keep,
+                    progress=partial(_tell, update, name), **how,
+                )  # fmt: skip
             except (TooManyItemsError, ImportError) as error:  # River comes with `--group dev`
                 skipped[name] = str(error)
                 continue
-        _save(kept, outcomes[name])
+        evaluation_store.save(kept, outcomes[name])
     return outcomes, skipped
 
 
 def _tell(update: Any, name: str, done: int) -> None:
     update(done, name)
-
-
-def _save(path: Path, outcome: "Outcome") -> None:
-    import numpy as np
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        part, ranks=outcome.ranks, lists=outcome.lists,
-        told=np.array([json.dumps([outcome.recommend_us, outcome.learn_us, outcome.memory_bytes,
-                                   outcome.settings])]),
-    )  # fmt: skip
-    part.replace(path)
-
-
-def _load(path: Path) -> "Outcome":
-    import numpy as np
-
-    from recsys.evaluate import Outcome
-
-    with np.load(path) as kept:
-        return Outcome(kept["ranks"], kept["lists"], *json.loads(str(kept["told"][0])))
-
-
-def _name(log: "EvaluationLog", *how: Any) -> str:
-    return hashlib.blake2b(repr((log.digest, *how)).encode(), digest_size=8).hexdigest()
 
 
 def _seconds(text: str) -> float:
