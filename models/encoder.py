@@ -77,12 +77,17 @@ def names() -> list[str]:
 def load(name: str, cache_folder: Path) -> Encoder:
     """The encoder of that name; what it has to build once goes into the cache folder.
 
-    Raises `LookupError` for an unknown name and `ImportError` where its extra is not installed.
+    Names with `+` between are joined (`models.joined`). Raises `LookupError` for an unknown name
+    and `ImportError` where its extra is not installed.
     """
     for point in entry_points(group=GROUP):
         if point.name == name:
             factory: Factory = point.load()
             return factory(cache_folder)
+    if "+" in name:
+        from models.joined import JoinedEncoder  # which builds on this module
+
+        return JoinedEncoder([load(part, cache_folder) for part in name.split("+")])
     if name not in BUILT_IN:
         raise LookupError(f"no encoder {name!r}; there are {', '.join(names())}")
     module, attribute = BUILT_IN[name].split(":")

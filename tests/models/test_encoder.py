@@ -25,7 +25,10 @@ def scene(seed, width=200, height=150):
     return image
 
 
-@pytest.fixture(scope="module", params=sorted(encoders.BUILT_IN))
+JOINED = "hog+colour-histogram"
+
+
+@pytest.fixture(scope="module", params=[*sorted(encoders.BUILT_IN), JOINED])
 def encoder(request, cache_folder):
     return encoders.load(request.param, cache_folder)
 
@@ -33,7 +36,7 @@ def encoder(request, cache_folder):
 class TestContract:
     def test_names_itself(self, encoder):
         assert encoder.id == f"{encoder.name}@{encoder.version}"
-        assert encoder.name in encoders.names()
+        assert set(encoder.name.split("+")) <= set(encoders.names())
 
     def test_gives_unit_rows(self, encoder):
         vectors = encoder.encode([scene(n) for n in range(3)])
@@ -85,6 +88,17 @@ def test_the_graph_equals_the_torch_network(name, cache_folder):
     expected = maps.mean(dim=(2, 3)).numpy()
     assert expected.std() > 0.1
     assert np.allclose(encoder.features(images), expected, atol=2e-4)
+
+
+def test_joined_encoders_weigh_the_same(cache_folder):
+    both = encoders.load(JOINED, cache_folder)
+    assert both.id == "hog+colour-histogram@1+1"
+    hog, colours = (encoders.load(name, cache_folder) for name in JOINED.split("+"))
+    images = [scene(n) for n in range(3)]
+    [one, other], [a, b], [c, d] = (e.encode(images[:2]) for e in (both, hog, colours))
+    assert one @ other == pytest.approx((a @ b + c @ d) / 2, abs=1e-5)
+    with pytest.raises(LookupError, match="no encoder 'no such'"):
+        encoders.load("hog+no such", cache_folder)
 
 
 def test_local_features_are_unit_rows_of_a_grid(cache_folder):
