@@ -248,6 +248,19 @@ class Ranker:
     def _views(self, flat: NDArray[np.float32]) -> "_Layers":
         return _Layers.of(flat, self.n_features, self.config.hidden)
 
+    def weights_by_feature(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How each feature moves a score, shapes (n_features,): straight, and where all are mean.
+
+        In standard units, so that features may be compared. The second is the slope of the whole
+        network at the mean candidate, the straight weight included.
+        """
+        layers = self._averaged
+        one = layers.first_bias
+        two = np.where(one > 0, one, LEAK * one) @ layers.second + layers.second_bias
+        back = np.where(two > 0, 1.0, LEAK) * layers.last
+        back = (layers.second @ back) * np.where(one > 0, 1.0, LEAK)
+        return layers.straight.copy(), (layers.straight + layers.first @ back).astype(np.float32)
+
     # -- state -----------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 from models.base import Query
 from models.columns import NONE, Slots
 from recsys.candidates import Learned
+from recsys.removed import reason_of, removed
 from recsys.settings import Settings
 from recsys.state import History, UserState
 from recsys.user_lanes import UserLane
@@ -157,6 +158,7 @@ class Known:
             "title": self.catalogue.title(slot),
             "had_events": int(past.counts[mine].sum()),
             "in_newest_list": msgspec.to_builtins(listed[0]) if listed else None,
+            "left_out": reason_of(self.pipeline, users, user, now_ms, slot, self.settings.rank.k),
             "sources": self._sources_for(users, user, slot, now_ms),
         }
 
@@ -237,6 +239,47 @@ class Known:
             slots, weights.astype(np.float32), ages, self.items.clock.now, everything,
             len(self.items),
         )  # fmt: skip
+
+    def ranker(self) -> dict[str, Any]:
+        """What the ranker learned: its trust in itself and in each source, and its weights."""
+        ranker, features = self.pipeline.rank.ranker, self.pipeline.rank.features
+        straight, slope = ranker.weights_by_feature()
+        own, *sources = ranker.trust.tolist()
+        shares = [name.removesuffix(":share") for name in features.names[ranker.sources]]
+        return {
+            "lists": ranker.lists, "steps": ranker.steps,
+            "steps_refused": int(ranker.counters[2]),
+            "ndcg_of_late": {
+                "ranker": round(own, 6),
+                **{name: round(each, 6) for name, each in zip(shares, sources, strict=True)},
+            },
+            "features": [
+                {
+                    "feature": name, "weight": round(float(straight[at]), 6),
+                    "slope": round(float(slope[at]), 6),
+                    "mean": round(float(ranker.centre[at]), 6),
+                    "deviation": round(float(np.sqrt(ranker.spread[at])), 6),
+                }
+                for at, name in enumerate(features.names)
+            ],
+        }  # fmt: skip
+
+    async def removed(self, user_id: str) -> list[dict[str, Any]] | None:
+        """What the sources found that is not in a user's list, and why; None: a stranger."""
+        users = await self.users(partition_of(user_id.encode(), self.lanes), user_id)
+        user = users.find(user_id)
+        if user == NONE:
+            return None
+        now_ms = int(users.heads["last_s"][user]) * 1000
+        found = removed(self.pipeline, users, user, now_ms, self.settings.rank.k)
+        name, title = self.items.ids.names, self.catalogue.title
+        return [
+            {
+                "item_id": name[each.slot], "title": title(each.slot), "place": each.place,
+                "reason": each.reason,
+            }
+            for each in found
+        ]  # fmt: skip
 
     async def sizes(self, progress: Any) -> dict[str, Any]:
         """Users, items and the bytes that each of them takes in memory; reads every lane."""

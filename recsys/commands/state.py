@@ -1,7 +1,7 @@
 """`recsys state`: what is known of a user or an item, and why it is recommended."""
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -33,16 +33,34 @@ def state(
             help="What is known of this item; with --user, why it is recommended to them."
         ),
     ] = None,
+    removed: Annotated[
+        bool,
+        typer.Option("--removed", help="With --user: what a list of now does not hold, and why."),
+    ] = False,
+    what: Annotated[
+        Literal["all", "ranker"],
+        typer.Argument(
+            help="ranker: its weights by feature, and how good each source was of late."
+        ),
+    ] = "all",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is kept, as the state topics have it: of a user, of an item, or in all.
+    """Show what is kept, as the state topics have it: of a user, an item, the ranker, or in all.
 
-    With both --user and --item: why the item is recommended to the user. With neither: how many
-    users and items there are, and the memory each of them takes.
+    With both --user and --item: why the item is recommended to the user, or left out. With
+    neither: how many users and items there are, and the memory each of them takes.
     """
-    data = run(_known(settings(), user, item, as_json))
+    if removed and (user is None or item is not None):
+        raise typer.BadParameter("--removed needs --user, and no --item")
+    data = run(_known(settings(), user, item, as_json, what, removed))
     if as_json:
         print_json(data)
+    elif what == "ranker":
+        _show_ranker(data)
+    elif removed:
+        print_table(
+            f"Not in a list of now for {user}", data, ["place", "item_id", "title", "reason"]
+        )
     elif user is not None and item is not None:
         _show_why(data)
     elif user is not None:
@@ -53,7 +71,9 @@ def state(
         print_table("State", [{"what": k, "value": v} for k, v in data.items()], ["what", "value"])
 
 
-async def _known(given: Settings, user: str | None, item: str | None, quiet: bool) -> Any:
+async def _known(
+    given: Settings, user: str | None, item: str | None, quiet: bool, what: str, removed: bool
+) -> Any:
     import structlog
 
     from recsys.known import Known
@@ -61,14 +81,17 @@ async def _known(given: Settings, user: str | None, item: str | None, quiet: boo
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     known = Known(given)
     await known.load()
+    if what == "ranker":
+        return known.ranker()
     if user is None and item is None:
         with progress_bar(given.partitions, shown=not quiet, count=True) as update:
             return await known.sizes(update)
+    data: Any
     if user is not None and item is not None:
         data = await known.why(user, item)
         missing = f"nothing is known of user {user} and item {item} together"
     elif user is not None:
-        data = await known.of_user(user)
+        data = await (known.removed(user) if removed else known.of_user(user))
         missing = f"nothing is known of user {user}"
     else:
         assert item is not None
@@ -112,10 +135,29 @@ def _show_why(data: dict[str, Any]) -> None:
             f"{data['item_id']} is number {listed['rank']} of the newest list of "
             f"{data['user_id']}: {listed['reason']}."
         )
+    if data["left_out"] is not None:
+        say(f"A list of now leaves it out: {data['left_out']}.")
     say(f"Events of the user with it: {data['had_events']}.")
     print_table(
         "What each source says now",
         data["sources"], ["source", "score", "place", "of", "because_of"],
+    )  # fmt: skip
+
+
+def _show_ranker(data: dict[str, Any]) -> None:
+    say(
+        f"{data['lists']:,} lists learned in {data['steps']:,} steps, "
+        f"{data['steps_refused']:,} steps refused."
+    )
+    trust = sorted(data["ndcg_of_late"].items(), key=lambda each: -each[1])
+    print_table(
+        "NDCG@10 of late, on lists before they were learned",
+        [{"by": name, "ndcg": f"{value:.4f}"} for name, value in trust], ["by", "ndcg"],
+    )  # fmt: skip
+    rows = sorted(data["features"], key=lambda row: -abs(row["slope"]))
+    print_table(
+        "Features in standard units, the heaviest first",
+        rows, ["feature", "weight", "slope", "mean", "deviation"],
     )  # fmt: skip
 
 

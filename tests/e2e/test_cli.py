@@ -337,6 +337,13 @@ def test_what_is_known_is_shown(shop):
     assert why["had_events"] == 0
     said = {each["source"]: each["because_of"] for each in why["sources"]}
     assert said["knn-long"] in {"a", "b"}
+    assert why["left_out"] is None or isinstance(why["left_out"], str)
+    left_out = ok_json("state", "--user", "u1", "--removed")
+    assert all(row["reason"] for row in left_out)
+    ranker = ok_json("state", "ranker")
+    assert {"ranker", "knn-long"} <= set(ranker["ndcg_of_late"])
+    assert "prior" in [row["feature"] for row in ranker["features"]]
+    assert "knn-long" in ok("state", "ranker")
     sizes = ok_json("state")
     assert (sizes["users"], sizes["items"]) == (2, 3)
     assert "Lamp" in ok("state", "--user", "u1")

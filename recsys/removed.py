@@ -1,0 +1,106 @@
+"""Why a list does not hold what its sources found: a reason for each candidate left out."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import Slots
+from recsys.candidates import Candidates, Context, Union
+from recsys.pipeline import Pipeline
+from recsys.rerank import RerankConfig, groups_of
+from recsys.state import UserState
+
+GROUPS = ("category", "brand", "price band")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A candidate that is not in the list: its place by the ranker alone, and what kept it out."""
+
+    slot: int
+    place: int
+    reason: str
+
+
+def removed(
+    pipeline: Pipeline, users: UserState, user_slot: int, now_ms: int, k: int = 10
+) -> list[Removed]:
+    """Every candidate that is not in a user's list of now, the best first.
+
+    The sources are asked as if everything might be listed, so that what may not be is seen too.
+    """
+    listed = pipeline.policy(users, user_slot, now_ms, k).ranked.items
+    context = pipeline.context_for(users, user_slot, now_ms, k)
+    candidates, scores = _all(pipeline, context)
+    rerank = pipeline.variant_of(users, user_slot).rerank
+    order = np.argsort(-scores, kind="stable")
+    out = []
+    for place, at in enumerate(order.tolist(), 1):
+        slot = int(candidates.items[at])
+        if slot not in listed:
+            reason = barred(pipeline, context, rerank, slot) or _beaten(
+                pipeline, rerank, listed, slot, place, k
+            )
+            out.append(Removed(slot, place, reason))
+    return out
+
+
+def reason_of(
+    pipeline: Pipeline, users: UserState, user_slot: int, now_ms: int, slot: int, k: int = 10
+) -> str | None:
+    """Why an item is not in a user's list of now; None where it is in it."""
+    policy = pipeline.policy(users, user_slot, now_ms, k)
+    if slot in policy.ranked.items:
+        return None
+    context = pipeline.context_for(users, user_slot, now_ms, k)
+    rerank = pipeline.variant_of(users, user_slot).rerank
+    kept_out = barred(pipeline, context, rerank, slot)
+    if kept_out is not None:
+        return kept_out
+    found = [each for each in removed(pipeline, users, user_slot, now_ms, k) if each.slot == slot]
+    return found[0].reason if found else "no source has it among its best"
+
+
+def barred(pipeline: Pipeline, context: Context, rerank: RerankConfig, slot: int) -> str | None:
+    """What forbids an item in a list, whatever its rank; None where nothing does."""
+    past, catalogue = context.history, pipeline.catalogue
+    if not catalogue.available[slot]:
+        return "not available" if catalogue.listed[slot] else "taken off the catalogue"
+    rule = pipeline.rules.reason(catalogue, slot)
+    if rule is not None:
+        return f"excluded by the rule {rule!r}"
+    mine = np.flatnonzero(past.items == slot)
+    if len(mine) and past.weights[mine[0]] <= 0:
+        return "disliked or given back"
+    if len(mine) and not rerank.repeats and past.types[mine[0]] & rerank.had_mask:
+        return "had before"
+    return None
+
+
+def _all(pipeline: Pipeline, context: Context) -> tuple[Candidates, NDArray[np.float32]]:
+    """The union as if every item might be listed, with the ranker's scores, boosts included."""
+    everything = np.ones(len(context.query.usable), np.bool_)
+    free = replace(context, query=replace(context.query, usable=everything))
+    answers = [source.candidates(free) for source in pipeline.sources]
+    candidates = Union(pipeline.sources).join(answers, everything, context.limit)
+    scores = pipeline.rank.score(free, candidates).scores
+    rules = pipeline.rules.over(pipeline.catalogue)
+    return candidates, scores if rules is None else scores + rules.boost[candidates.items]
+
+
+def _beaten(
+    pipeline: Pipeline, rerank: RerankConfig, listed: Slots, slot: int, place: int, k: int
+) -> str:
+    names = pipeline.items.ids.names
+    alike = np.intersect1d(pipeline.vectors.twins.of(np.array([slot], np.int32)), listed)
+    if len(alike):
+        return f"its picture shows the same as {names[int(alike[0])]}"
+    own = groups_of(pipeline.catalogue, np.array([slot], np.int32))[0]
+    held = groups_of(pipeline.catalogue, listed)
+    for name, group, share, held_of in zip(GROUPS, own, rerank.caps, held.T, strict=True):
+        if share < 1.0 and group >= 0 and (held_of == group).sum() >= max(1, int(share * k)):
+            return f"enough of its {name}"
+    if place <= k:
+        return "gave its place to another: for diversity, to a rule, or to a new item"
+    return f"ranked {place}, below the list's {k}"
