@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+import recsys
+from models import classical
 from recsys import acls
 from recsys.settings import Settings
 from streams import admin, permissions, producer, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
+from streams.events import HEADER_UPLOAD_ID
 from streams.producer import BatchProducer, ProduceError
 from streams.security import Security
 from streams.state_log import restore
@@ -23,6 +26,8 @@ from streams.transaction import LaneProducer
 from tests.e2e.harness import PARTITIONS, Shop, until
 from tests.e2e.test_main_job import event
 from tests.guarded_kafka import USERS, GuardedKafka, grant, open_guarded, revoke, unsigned_token
+
+SAMPLE = Path(recsys.__file__).parent / "sample" / "clothing"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +158,77 @@ def test_the_commands_log_in_too_and_tell_no_secret(shop: Shop) -> None:
         assert USERS["admin"] not in told.stdout + told.stderr
 
 
+async def allow(shop: Shop, rules: list[permissions.Permission], change: Any) -> None:
+    """Grant the user `worker` these rules, or revoke them."""
+    for rule in rules:
+        await change(shop.bootstrap, "User:worker", rule)
+
+
+def as_worker(tmp_path: Path) -> dict[str, str]:
+    """The settings by which a worker logs in as that user."""
+    password_file = tmp_path / "password-of-worker"
+    password_file.write_text(USERS["worker"])
+    return {
+        "SECURITY__USERNAME": "worker",
+        "SECURITY__PASSWORD_FILE": str(password_file),
+    }
+
+
+class TestAclsOfImages:
+    """The same for who reads photos."""
+
+    ROLES = ("images",)
+
+    @pytest.fixture
+    def rules(self, shop: Shop) -> Iterator[list[permissions.Permission]]:
+        rules = acls.permissions(Settings(prefix=shop.prefix, application=shop.prefix), self.ROLES)
+        asyncio.run(allow(shop, rules, grant))
+        yield rules
+        asyncio.run(allow(shop, rules, revoke))
+
+    async def test_they_suffice_and_one_fewer_is_named(
+        self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path
+    ) -> None:
+        pytest.importorskip("imagehash")
+        encoder = classical.perceptual_hash(tmp_path)
+        given = {
+            **as_worker(tmp_path),
+            "IMAGES__ENCODER": "perceptual-hash",
+            "IMAGES__ENCODER_ID": encoder.id,
+        }
+        worker = shop.start(roles=self.ROLES, **given)
+        await worker.until_ready()
+        good, bad = (SAMPLE / "uploads" / "hat-01.jpg").read_bytes(), b"no picture"
+        await shop.produce(topics.PRODUCT_IMAGES, [Record(b"i1", good), Record(b"i2", bad)])
+        uploads = [
+            Record(user, photo, [(HEADER_UPLOAD_ID, user)])
+            for user, photo in ((b"u1", good), (b"u2", bad))
+        ]
+        await shop.produce(topics.IMAGE_UPLOADS, uploads)
+
+        async def answered() -> bool:
+            counts = [
+                len(await shop.read(topic))
+                for topic in (topics.IMAGE_EMBEDDINGS, topics.ITEM_EMBEDDINGS)
+            ]
+            letters = [
+                len(await shop.dead_letters(topic))
+                for topic in (topics.IMAGE_UPLOADS, topics.PRODUCT_IMAGES)
+            ]
+            return counts == [1, 1] and letters == [1, 1]
+
+        await until(answered, f"the photos to be read\n{worker.log[-2000:]}")
+        assert (await worker.stop())[0] == 0, worker.log[-4000:]
+        assert "uthorization" not in worker.log
+
+        for taken in [rule for rule in rules if rule.operation == "WRITE"]:
+            await revoke(shop.bootstrap, "User:worker", taken)
+        worker = shop.start(roles=self.ROLES, **given)
+        assert await worker.exit_code() == 1
+        for taken in [rule for rule in rules if rule.operation == "WRITE"]:
+            assert taken.sentence in worker.log
+
+
 class TestAcls:
     """The user `worker` has the rules of `recsys topics acls` and no others."""
 
@@ -161,25 +237,12 @@ class TestAcls:
     @pytest.fixture
     def rules(self, shop: Shop) -> Iterator[list[permissions.Permission]]:
         rules = acls.permissions(Settings(prefix=shop.prefix, application=shop.prefix), self.ROLES)
-
-        async def each(change: Any) -> None:
-            for rule in rules:
-                await change(shop.bootstrap, "User:worker", rule)
-
-        asyncio.run(each(grant))
+        asyncio.run(allow(shop, rules, grant))
         yield rules
-        asyncio.run(each(revoke))
-
-    def given(self, shop: Shop, tmp_path: Path) -> dict[str, str]:
-        password_file = tmp_path / "password-of-worker"
-        password_file.write_text(USERS["worker"])
-        return {
-            "SECURITY__USERNAME": "worker",
-            "SECURITY__PASSWORD_FILE": str(password_file),
-        }
+        asyncio.run(allow(shop, rules, revoke))
 
     async def test_they_suffice(self, shop: Shop, rules: Any, tmp_path: Path) -> None:
-        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path))
         await worker.until_ready()
         events = [event(f"u{at % 5}", f"i{at % 3}", at) for at in range(40)]
         await shop.produce_events(events)
@@ -206,7 +269,7 @@ class TestAcls:
 
         taken = next(r for r in rules if r.name == shop.topic(topics.RECOMMENDATIONS))
         await revoke(shop.bootstrap, "User:worker", taken)
-        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path))
         assert await worker.exit_code() == 1
         assert f"does not allow WRITE on topic {taken.name}" in worker.log
         assert "Traceback" not in worker.log
@@ -214,7 +277,7 @@ class TestAcls:
     async def test_one_that_is_taken_away_at_work_ends_the_worker(
         self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path
     ) -> None:
-        worker = shop.start(roles=self.ROLES, **self.given(shop, tmp_path))
+        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path))
         await worker.until_ready()
         taken = next(r for r in rules if r.name == shop.topic(topics.RECOMMENDATIONS))
         await revoke(shop.bootstrap, "User:worker", taken)
