@@ -39,6 +39,28 @@ def test_of_many_most_of_the_best_are_found():
     assert np.mean(recall) > 0.95
 
 
+def recall_at_50(vectors, users):
+    cells, usable, shares = Cells(vectors), np.ones(len(vectors), np.bool_), []
+    for user in users:
+        slots, scores = cells.search(user, usable, 60)
+        exact = np.argsort(-(vectors @ user))[:50]
+        shares.append(np.isin(exact, slots[np.argsort(-scores)[:50]]).mean())
+    return np.mean(shares)
+
+
+def test_a_few_long_vectors_do_not_hide_from_the_cells():
+    vectors = clustered(20_000)
+    vectors *= (0.2 + np.random.default_rng(3).pareto(2, 20_000)).astype(np.float32)[:, None]
+    assert recall_at_50(vectors, clustered(40, seed=2)) > 0.98
+
+
+def test_vectors_without_any_cells_are_looked_at_all_the_longer():
+    vectors = np.random.default_rng(4).normal(size=(20_000, 16)).astype(np.float32)
+    users = np.random.default_rng(5).normal(size=(40, 16)).astype(np.float32)
+    assert Cells(vectors).look_at > 2 * Cells(clustered(20_000)).look_at
+    assert recall_at_50(vectors, users) > 0.97
+
+
 def test_nothing_is_found_in_nothing():
     assert len(Cells(np.zeros((5, 3), np.float32))) == 0
     slots, _ = Cells(np.zeros((0, 3), np.float32)).search(
