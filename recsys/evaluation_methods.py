@@ -27,6 +27,7 @@ from recsys.pipeline import PipelineConfig
 
 SERVED = "recsys"
 REFITS = 8  # scheduled refits over a log
+TUNING_SHARE_MAX = 0.2  # of a log, where its warm-up is longer
 TUNING_WARM_UP = 0.5  # share of the prefix that tuning does not score
 
 Given = Mapping[str, Any]
@@ -165,7 +166,7 @@ def evaluate(
             outcome.ranks, outcome.lists, outcome.recommend_us, served.learn_us(),
             served.memory_bytes, "",
         )  # fmt: skip
-    given = tune(spec, log, repeats, k, warm_up)
+    given = tune(spec, log, repeats, k, min(warm_up, TUNING_SHARE_MAX))
     method = BaselineMethod(spec.make(log, given), log, repeats)
     outcome = run(method, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
     told = ", ".join(f"{key} {value:g}" for key, value in given.items())

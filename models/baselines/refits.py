@@ -89,6 +89,16 @@ class EaseRefit(Refit):
         self._weights: NDArray[np.float32] | None = None
         self._place = np.full(n_items, -1, np.int32)
         self._modelled: NDArray[np.int32] = np.empty(0, np.int32)
+        self._sums: dict[int, NDArray[np.float32]] = {}  # of users asked for since the last refit
+
+    def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
+        """Also add the rows of what is new to the user to the sum that is kept of theirs."""
+        sums = self._sums.get(user)
+        if sums is not None and self._weights is not None:
+            mine = self._histories.of(user)
+            rows = self._place[[item for item in set(items.tolist()) if item not in mine]]
+            sums += self._weights[rows[rows >= 0]].sum(axis=0)
+        super().learn(user, items, now_s)
 
     def _fit(self, matrix: csr_matrix) -> None:
         counts = np.asarray(matrix.sum(axis=0)).reshape(-1)
@@ -103,12 +113,15 @@ class EaseRefit(Refit):
         weights = inverse / -np.diag(inverse)
         weights[np.diag_indices_from(weights)] = 0.0
         self._weights = weights.astype(np.float32)
+        self._sums.clear()
 
     def scores(self, user: int, known: int, now_s: float) -> NDArray[np.float32]:
         """Sums of the history's rows; items that the last refit did not know score 0."""
         out = np.zeros(self._n_items, np.float32)
         live = self._live(user)
         if self._weights is not None and len(live):
-            rows = self._place[live]
-            out[self._modelled] = self._weights[rows[rows >= 0]].sum(axis=0)
+            if user not in self._sums:
+                rows = self._place[live]
+                self._sums[user] = self._weights[rows[rows >= 0]].sum(axis=0)
+            out[self._modelled] = self._sums[user]
         return out[:known]
