@@ -19,6 +19,10 @@ class ItemUpdatesError(Exception):
     """A record of item updates that cannot be read."""
 
 
+class ItemUpdatesVersionError(Exception):
+    """A record that a worker of another version wrote: not to be left out, but read by its like."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One list as it was before its step: what the ranker saw, and what the user then chose."""
@@ -90,12 +94,16 @@ class ItemUpdates:
         """Read a record back; its items get slots of this process.
 
         Raises:
-            ItemUpdatesError: not a record of this version, or columns that do not fit together.
+            ItemUpdatesError: not a record, or columns that do not fit together.
+            ItemUpdatesVersionError: a record of another version.
         """
         try:
+            version = msgspec.msgpack.decode(value, type=_Version).version
+            if version != VERSION:
+                raise ItemUpdatesVersionError(
+                    f"item updates of version {version}, this reads {VERSION}"
+                )
             record = msgspec.msgpack.decode(value, type=_Record)
-            if record.version != VERSION:
-                raise ItemUpdatesError(f"item updates of version {record.version}")
             slots = np.array(
                 [NONE]
                 + [
@@ -126,6 +134,12 @@ class ItemUpdates:
             )
         except (msgspec.MsgspecError, IndexError, ValueError) as error:
             raise ItemUpdatesError(str(error)) from error
+
+
+class _Version(msgspec.Struct, array_like=True):
+    """What every version begins with."""
+
+    version: int
 
 
 class _Record(msgspec.Struct, array_like=True):

@@ -7,9 +7,9 @@ base facts, integers only; what follows from other partitions is computed when a
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,11 @@ from models.ranker import Ranker
 from recsys.ids import ItemIds, UserIds
 
 VERSION = 1
+OLDEST = 1  # what older workers wrote is read from this version on
+# How a row of a version becomes one of the next, where its bytes change: so a newer worker takes
+# over what an older one wrote. An older one that meets newer rows says so and ends.
+Kind = Literal["lane", "head", "page", "item", "clock", "ranker"]
+UPGRADES: dict[tuple[Kind, int], Callable[[bytes], bytes]] = {}
 DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
 _LANE_KEY = b"\xff\xff"
@@ -213,16 +218,16 @@ class UserState:
         for key, value in records:
             if key == _LANE_KEY:
                 if value is not None:
-                    self.lane[:] = np.frombuffer(_body(value), "<i8")
+                    self.lane[:] = np.frombuffer(_body("lane", value), "<i8")
                 continue
             user_id, number = key[:-2].decode(), struct.unpack(">H", key[-2:])[0]
             if value is None:
                 self._decode(heads, pages)
                 self._drop(user_id, number)
             elif number:
-                pages[self._page(self.slot(user_id), number - 1)] = _body(value)
+                pages[self._page(self.slot(user_id), number - 1)] = _body("page", value)
             else:
-                heads[self.slot(user_id)] = _body(value)
+                heads[self.slot(user_id)] = _body("head", value)
         self._decode(heads, pages)
 
     def _decode(self, heads: dict[int, bytes], pages: dict[int, bytes]) -> None:
@@ -530,12 +535,12 @@ class ItemState:
         for key, value in records:
             if key == _CLOCK_KEY:
                 if value is not None:
-                    self._load_clock(_body(value))
+                    self._load_clock(_body("clock", value))
             elif key == _RANKER_KEY:
                 if value is not None:
-                    self._load_ranker(_body(value))
+                    self._load_ranker(_body("ranker", value))
             elif value is not None:
-                rows[self.slot(key.decode())] = _body(value)
+                rows[self.slot(key.decode())] = _body("item", value)
             elif (slot := self.find(key.decode())) != NONE:
                 rows.pop(slot, None)
                 self._blank(np.array([slot], np.int32))
@@ -641,10 +646,15 @@ class ItemState:
         return {"items": len(self), "row_bytes": row_bytes, "bytes": held}
 
 
-def _body(value: bytes) -> bytes:
-    if not value or value[0] != VERSION:
+def _body(kind: Kind, value: bytes) -> bytes:
+    """The row in a record's value, as this version writes it."""
+    version, body = value[0] if value else -1, value[1:]
+    if not OLDEST <= version <= VERSION:
         raise StateError(f"state of version {value[:1].hex() or 'none'}, this reads {VERSION}")
-    return value[1:]
+    for older in range(version, VERSION):
+        if (upgrade := UPGRADES.get((kind, older))) is not None:
+            body = upgrade(body)
+    return body
 
 
 def _check_version(snapshot: Mapping[str, Any]) -> None:

@@ -16,6 +16,10 @@ def soak(
     share: Annotated[
         float, typer.Option(min=0.01, max=100, help="How much of the full plan; 1 is 100 kills.")
     ] = 1.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this part of the plan, as kills or cuts; may be repeated."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Instead: break what chance says for so long.")
     ] = None,
@@ -37,8 +41,13 @@ def soak(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     report = composition.Report()
     if minutes is None:
-        work = composition.run(composition.Plan().scaled(share), seed, say, report)
-        command = f"recsys soak --share {share:g} --seed {seed}"
+        try:
+            plan = composition.Plan().scaled(share, only or ())
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--only") from error
+        work = composition.run(plan, seed, say, report)
+        chosen = "".join(f" --only {name}" for name in only or ())
+        command = f"recsys soak --share {share:g} --seed {seed}{chosen}"
     else:
         work = composition.run_for(minutes, rate, seed, say, report)
         command = f"recsys soak --minutes {minutes:g} --rate {rate:g} --seed {seed}"

@@ -9,7 +9,15 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,10 +54,24 @@ class Plan:
     nodes: int = 3  # of the three-broker cluster, one after the other; 0 leaves it out
     full_disks: int = 2
 
-    def scaled(self, share: float) -> "Plan":
-        """A share of it, at least one of each."""
-        parts = {name: max(1, round(n * share)) for name, n in vars(self).items() if n}
+    def scaled(self, share: float, only: Collection[str] = ()) -> "Plan":
+        """A share of it, at least one of each; `only` these, where any is named.
+
+        Raises ValueError for a name that is none of the plan's.
+        """
+        if unknown := set(only) - vars(self).keys():
+            raise ValueError(f"{unknown.pop()} is none of {', '.join(vars(self))}")
+        parts = {
+            name: max(1, round(n * share))
+            for name, n in vars(self).items()
+            if n and (not only or name in only)
+        }
         return Plan(**{**dict.fromkeys(vars(self), 0), **parts})
+
+    @property
+    def one_broker(self) -> bool:
+        """Whether anything is to be tried on the broker with a disk of its own."""
+        return any(n for name, n in vars(self).items() if name not in ("nodes", "full_disks"))
 
 
 @dataclass
@@ -89,8 +111,9 @@ async def run(plan: Plan, seed: int, say: Say, report: Report) -> None:
     Raises SoakError where something does not recover at all, or an account does not hold.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
-        async with one_broker(Path(folder), seed) as faults:
-            await _try_groups(faults, _groups(faults, plan, seed), report, say)
+        if plan.one_broker:
+            async with one_broker(Path(folder), seed) as faults:
+                await _try_groups(faults, _groups(faults, plan, seed), report, say)
         if plan.full_disks:
             await _fill_disks(plan, seed, Path(folder), report, say)
         if plan.nodes:

@@ -1,13 +1,26 @@
 """Item updates: packed and read back in another process."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from recsys.ids import key_of
-from recsys.item_updates import Example, ItemUpdates, ItemUpdatesError
+from recsys.item_lanes import ItemLanes
+from recsys.item_updates import (
+    VERSION,
+    Example,
+    ItemUpdates,
+    ItemUpdatesError,
+    ItemUpdatesVersionError,
+)
 from recsys.pipeline import default_models
 from recsys.state import ItemState
+from streams import topics
+from streams.chunk import Chunk, Position
+from tests.records import record
 from tests.recsys.logs import World, batch_of, logs, seeded_log
 
 
@@ -69,11 +82,31 @@ def test_damaged_records_are_refused():
         b"",
         b"\x00",
         packed[:-5],
-        b"\x9b\x07" + packed[2:],
         packed.replace(b"i1", b"\xff\xff"),
     ):
         with pytest.raises(ItemUpdatesError):
             ItemUpdates.decode(world.items, bad)
+
+
+def test_another_version_is_not_left_out_but_ends_the_worker():
+    world = World()
+    updates = world.pipeline.learn(world.users, batch_of(world.users, seeded_log(20)))
+    packed = updates.encode(world.items)
+    newer = packed[:1] + bytes([VERSION + 1]) + packed[2:]
+    with pytest.raises(ItemUpdatesVersionError, match=f"version {VERSION + 1}, this reads"):
+        ItemUpdates.decode(world.items, newer)
+    with pytest.raises(ItemUpdatesVersionError):
+        ItemUpdates.decode(world.items, b"\x91" + bytes([VERSION + 1]))  # whatever follows it
+
+    tail, refits = SimpleNamespace(owned=set()), SimpleNamespace()
+    lanes = ItemLanes(world.pipeline, tail, refits, "shop", "shop", lambda: True, 30.0)
+    lane, source = lanes.open(0), Position(topics.ITEM_UPDATES.name("shop"), 0)
+    for value, expected in ((b"junk", None), (newer, ItemUpdatesVersionError)):
+        chunk = Chunk(source, 0, [record(value, None, source.topic, 0, 0)])
+        lane.begin()
+        with pytest.raises(expected) if expected else nullcontext():
+            lanes.apply(0, lane, [chunk])
+        lane.rollback()
 
 
 def test_a_chunk_of_a_thousand_events_stays_small():

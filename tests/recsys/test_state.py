@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import history
+from recsys import state
 from recsys.pipeline import EVENT_WEIGHTS, default_models
 from recsys.state import DAY_S, ItemState, StateError, StateLimits, UserState
 from tests.recsys.logs import START_S, Event, World, batch_of, chunks, logs, seeded_log
@@ -265,6 +266,39 @@ def test_unknown_versions_are_refused():
     snapshot = world.users.snapshot() | {"version": np.array([9])}
     with pytest.raises(StateError, match="version"):
         UserState(world.items).restore(snapshot)
+
+
+def test_a_newer_worker_takes_over_what_an_older_one_wrote(monkeypatch):
+    world = World()
+    world.learn(seeded_log(5))
+    older_users, older_items = world.users.records(), world.items.records()
+    digests = world.users.digest(), world.items.digest()
+
+    def newer() -> tuple[ItemState, UserState]:
+        items = ItemState(default_models())
+        items.load_records(older_items)
+        users = UserState(items)
+        users.load_records(older_users)
+        return items, users
+
+    # Two versions later: in between, heads had four bytes more.
+    longer = {
+        ("head", 1): lambda body: body + b"more",
+        ("head", 2): lambda body: body.removesuffix(b"more"),
+    }
+    monkeypatch.setattr(state, "VERSION", 3)
+    monkeypatch.setattr(state, "UPGRADES", longer)
+    items, users = newer()
+    rows = [value for _, value in users.records() + items.records()]
+    assert {value[0] for value in rows} == {3}
+    monkeypatch.setattr(state, "VERSION", 1)
+    assert (users.digest(), items.digest()) == digests
+    monkeypatch.setattr(state, "VERSION", 3)
+
+    written = users.records()
+    monkeypatch.setattr(state, "VERSION", 1)  # and the older one says that it cannot
+    with pytest.raises(StateError, match="state of version 03, this reads 1"):
+        UserState(items).load_records(written)
 
 
 def test_transactions_do_not_nest_and_records_need_one():
