@@ -35,7 +35,7 @@ def write(out: Path, cases: Mapping[str, "Case"], results: Mapping[str, Numbers]
         "",
         "Written by `python -m benchmarks.quality DATA`; figures in `quality.json`. Full ranking",
         "over all items known so far, no sampled negatives; a basket is predicted before any of it",
-        "is learned; one set of default settings for all logs and both protocols; each baseline was",
+        "is learned; one set of default settings for all logs and protocols; each baseline was",
         "tuned on the log's first 20 %. NDCG@10 with half the width of its 95 % interval; *p* of",
         "Wilcoxon's test over 20 paired windows; microseconds of processor time, single runs on a",
         "machine with two cores that was shared, so they are above what a core of one's own gives.",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from streams.connection import Connection
 
 FAILURE = 1
+FILE_WIDTH = 160
 USAGE = 2
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 T = TypeVar("T")
@@ -124,7 +126,8 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[st
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console().print(table, markup=False)
+    # Where nobody's window sets the width, lines are as long as the columns need.
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table, markup=False)
 
 
 def _cell(value: Any) -> str:
