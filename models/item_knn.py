@@ -11,7 +11,7 @@ from models.columns import Column, Slots, Table
 from models.neighbours import (
     add_pairs,
     neighbour_columns,
-    score_neighbours,
+    read_lists,
     strongest_sources,
 )
 
@@ -50,7 +50,7 @@ class PairModel:
     config: PairConfig = field(default_factory=PairConfig)
 
     def __post_init__(self) -> None:
-        self._scratch: Scores = np.zeros(0, np.float32)
+        self._scratch: NDArray[np.float32] = np.zeros((0, 1), np.float32)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -81,14 +81,35 @@ class PairModel:
         if not len(query.items):
             return empty_answer()
         if len(self._scratch) < len(table.rows):
-            self._scratch = np.zeros(len(table.rows), np.float32)
-        places = len(query.items) * self.config.neighbours
-        slots, scores = np.empty(places, np.int32), np.empty(places, np.float32)
-        count = score_neighbours(
-            table.rows, query.items, query.weights, query.clock, self.config.half_life_events,
-            self._reads(conditional), self.config.shrinkage, self._scratch, slots, scores,
+            self._scratch = np.zeros((len(table.rows), 1), np.float32)
+        slots = np.empty(min(len(query.items) * self.config.neighbours, table.size), np.int32)
+        reads = np.array([self._reads(conditional)])
+        count = self.read(
+            table, query.items, query.weights[None], reads, query.clock, self._scratch, 0, slots
+        )
+        slots = slots[:count]
+        scores = self._scratch[slots, 0]
+        self._scratch[slots] = 0.0
+        return slots[scores > 0], scores[scores > 0]
+
+    def read(
+        self, table: Table, items: Slots, weights: NDArray[np.float32],
+        conditional: NDArray[np.bool_], clock: float, said: NDArray[np.float32], column: int,
+        slots: Slots,
+    ) -> int:  # fmt: skip
+        """Several readings of the same lists at once, see `models.neighbours.read_lists`.
+
+        Args:
+            items: whose lists are read, shape (m,).
+            weights: how loud each speaks in each reading, shape (readings, m).
+            conditional: what a list means to a reading, shape (readings,).
+            said: scores are added to its columns from `column` on, shape (items, columns).
+            slots: gets the items that have scores now; the answer is how many there are.
+        """
+        return read_lists(
+            table.rows, items, weights, conditional, clock, self.config.half_life_events,
+            self.config.shrinkage, said, column, slots,
         )  # fmt: skip
-        return slots[:count], scores[:count]
 
     def carriers(
         self, table: Table, query: Query, items: Slots, conditional: bool | None = None

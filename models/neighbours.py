@@ -102,35 +102,56 @@ def similarity(
 
 
 @kernel
-def score_neighbours(
-    rows: Any, items: Any, weights: Any, clock: float, half_life: float, conditional: bool,
-    shrinkage: float, scratch: Any, slots: Any, scores: Any,
+def read_lists(
+    rows: Any, items: Any, weights: Any, conditional: Any, clock: float, half_life: float,
+    shrinkage: float, said: Any, column: int, slots: Any,
 ) -> int:  # fmt: skip
-    """Add up the neighbours of `items`; `slots` and `scores` get them; returns how many.
+    """Add up the neighbours of `items` in several readings at once; returns how many there are.
 
-    `scratch` has a place an item, and is zero before and after.
+    `weights` has a row a reading, with positive numbers first and zeros behind them; the last
+    reading goes furthest back. `conditional` says of each what a list means to it (see
+    `similarity`). Scores go to the columns of `said` from `column` on, which are zero before;
+    `slots` gets the neighbours.
     """
     era = era_of(clock, half_life)
     now = 1.0 / weight_at(clock, half_life, era)
-    count = 0
-    for m in range(len(items)):
-        source = items[m]
-        if source < 0 or source >= len(rows):
-            continue
-        row = rows[source]
-        for j in range(len(row.item)):
-            other = row.item[j]
-            if other == NONE:
+    count, last = 0, len(weights) - 1
+    for r in range(last, -1, -1):
+        scores = said[:, column + r]
+        for m in range(len(items)):
+            if not weights[r, m] > 0.0:
                 break
-            score = weights[m] * similarity(rows, source, j, era, now, conditional, shrinkage)
-            if score > 0.0:
-                if scratch[other] == 0.0:
-                    slots[count] = other
-                    count += 1
-                scratch[other] += np.float32(score)
-    for j in range(count):
-        scores[j] = scratch[slots[j]]
-        scratch[slots[j]] = 0.0
+            if items[m] < 0 or items[m] >= len(rows):
+                continue
+            row = rows[items[m]]
+            own = now * era_shift(int(row.era), era)
+            if conditional[r]:
+                loud = np.float32(weights[r, m] * own / (row.out * own + shrinkage))
+            else:
+                loud = np.float32(weights[r, m] * own / np.sqrt(row.mass * own + shrinkage))
+            if r == last:
+                for j in range(len(row.item)):
+                    other = np.uint32(row.item[j])
+                    if other >= np.uint32(len(said)):
+                        break
+                    if scores[other] == 0.0 and row.weight[j] > 0.0:
+                        slots[count] = other
+                        count += 1
+                    scores[other] += loud * row.weight[j]
+            else:
+                for j in range(len(row.item)):
+                    other = np.uint32(row.item[j])
+                    if other >= np.uint32(len(said)):
+                        break
+                    scores[other] += loud * row.weight[j]
+    if not conditional.all():
+        for at in range(count):
+            slot = slots[at]
+            mass = rows[slot].mass * now * era_shift(int(rows[slot].era), era)
+            rare = np.float32(1.0 / np.sqrt(mass + shrinkage))
+            for r in range(last + 1):
+                if not conditional[r]:
+                    said[slot, column + r] *= rare
     return count
 
 

@@ -18,6 +18,7 @@ from models.base import Scores
 from models.kernels import kernel
 
 CLIP = 5.0  # standard units
+BOUND = np.float32(60_000.0)  # of what is kept of a feature
 GRADIENT_NORM_MAX = 20.0
 MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
 LEAK = 0.01  # slope of a unit that is off
@@ -98,8 +99,9 @@ class Ranker:
         self.trust = np.zeros(1 + len(range(n_features)[sources]), np.float64)
         self.counters = np.zeros(3, np.int64)  # steps, lists seen, steps refused
         room = self.config.replay_lists
-        self._features = np.zeros((room, self.config.list_size_max, n_features), np.float16)
-        self._chosen = np.zeros((room, self.config.list_size_max), np.bool_)
+        # Lists of the replay buffer, the chosen candidates first.
+        self._features = np.zeros((room, self.config.list_size_max, n_features), np.float32)
+        self._answers = np.zeros(room, np.int64)
         self._lengths = np.zeros(room, np.int64)
         self._pending = 0
         self._open = False
@@ -148,20 +150,20 @@ class Ranker:
 
         Lists of another width or without a chosen row are let be; so is what is not finite.
         """
-        chosen = np.unique(chosen[(chosen >= 0) & (chosen < len(features))])
-        if features.shape[1] != self.n_features or not len(chosen):
+        if features.shape[1] != self.n_features:
+            return
+        mask = np.zeros(len(features), np.bool_)
+        mask[chosen[(chosen >= 0) & (chosen < len(features))]] = True
+        at = self.lists % self.config.replay_lists
+        kept = self._features[at]
+        count, answers = _keep(features.astype(np.float32, copy=False), mask, kept)
+        if not answers:
             return
         self._keep_before()
-        order = np.concatenate([chosen, np.setdiff1d(np.arange(len(features)), chosen)])
-        order = order[: self.config.list_size_max]
-        at = self.lists % self.config.replay_lists
-        kept = np.nan_to_num(features[order].astype(np.float32), posinf=0.0, neginf=0.0)
-        self._features[at, : len(order)] = np.clip(kept, -60_000, 60_000)
-        self._chosen[at] = False
-        self._chosen[at, : len(chosen)] = True
-        self._lengths[at] = len(order)
-        self._judge(kept, len(chosen))
-        self._standardise(np.clip(kept, -60_000, 60_000))
+        self._answers[at], self._lengths[at] = answers, count
+        self._judge(kept[:count], answers)
+        rate = max(1.0 / (self.lists + 1.0), FORGET)
+        _standardise(kept[:count], rate, self.centre, self.spread, self._scale)
         self.counters[1] += 1
         self._pending += 1
         if self._pending >= self.config.batch_lists:
@@ -176,13 +178,10 @@ class Ranker:
 
     def _judge(self, features: NDArray[np.float32], answers: int) -> None:
         """Score the ranker and each source on a list before it is learned; its answers lead it."""
-        if not len(self.trust) > 1:
-            return
-        columns = np.column_stack([self._by_network(features), features[:, self.sources]])
-        gains = np.empty(columns.shape[1])
-        _gains(columns, answers, gains)
-        rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
-        self.trust += rate * (gains - self.trust)
+        if len(self.trust) > 1:
+            rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
+            scores = self._by_network(features)
+            _judge(scores, features[:, self.sources], answers, rate, self.trust)
 
     def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
@@ -190,37 +189,17 @@ class Ranker:
         _normal(features.astype(np.float32, copy=False), self.centre, self._scale, out)
         return out
 
-    def _standardise(self, features: NDArray[np.float32]) -> None:
-        """Move means and variances towards this list's; the first lists count fully."""
-        rate = max(1.0 / (self.lists + 1.0), FORGET)
-        step = features.mean(axis=0, dtype=np.float64) - self.centre
-        self.centre += rate * step
-        self.spread *= 1.0 - rate
-        self.spread += rate * ((1.0 - rate) * step**2 + features.var(axis=0, dtype=np.float64))
-        self._scale = 1.0 / np.sqrt(self.spread + 1e-6)
-
     def _step(self, lists: NDArray[np.int64]) -> None:
         """One step of AdamW on the mean loss of some lists of the buffer."""
         gradient = self._gradient(lists)
-        norm = float(np.sqrt(np.sum(gradient.astype(np.float64) ** 2)))
-        if not np.isfinite(norm):
-            self.counters[2] += 1
-            return
-        gradient *= np.float32(min(1.0, GRADIENT_NORM_MAX / (norm + 1e-12)))
         self.counters[0] += 1
-        before = self.params.copy()
-        first, second = self.moments
-        first += (1.0 - MOMENT_1) * (gradient - first)
-        second += (1.0 - MOMENT_2) * (gradient**2 - second)
-        rate = self._pace()
-        move = first / (1.0 - MOMENT_1**self.steps)
-        move /= np.sqrt(second / (1.0 - MOMENT_2**self.steps)) + EPSILON
-        self.params -= rate * (move + self.config.weight_decay * self.params)
-        if not np.isfinite(self.params).all():
-            self.params[:] = before
-            self.moments[:] = 0.0
+        if not _adamw(
+            gradient, self.params, self.moments[0], self.moments[1], self.average,
+            self.steps, self._pace(), self.config.weight_decay,
+            max(AVERAGE, 1.0 / (self.steps + 1.0)),
+        ):  # fmt: skip
+            self.counters[0] -= 1
             self.counters[2] += 1
-        self.average += max(AVERAGE, 1.0 / (self.steps + 1.0)) * (self.params - self.average)
 
     def _pace(self) -> float:
         config = self.config
@@ -231,13 +210,12 @@ class Ranker:
     def _gradient(self, lists: NDArray[np.int64]) -> NDArray[np.float32]:
         """Gradient of the lists' mean softmax loss, shape as the parameters."""
         lengths = self._lengths[lists]
-        inside = np.arange(self.config.list_size_max) < lengths[:, None]
-        x = self._normal(self._features[lists][inside])
-        chosen = self._chosen[lists][inside]
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        x = np.empty((starts[-1], self.n_features), np.float32)
+        _gather(self._features, lists, starts, self.centre, self._scale, x)
         layers, out = self._layers, self._views(np.zeros_like(self.params))
         _backward(
-            x, chosen, np.append(starts, len(x)),
+            x, self._answers[lists], starts,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
             layers.bias, layers.straight, self.config.answer_power,
             out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
@@ -362,20 +340,100 @@ def _normal(features: Any, centre: Any, scale: Any, out: Any) -> None:
 
 
 @kernel
-def _gains(columns: Any, answers: int, gains: Any) -> None:
-    """Mean gain within the first 10 of a list's answers, its first rows, by each column."""
-    for c in range(columns.shape[1]):
-        gains[c] = 0.0
-        for row in range(answers):
-            score = columns[row, c]
-            if c > 0 and not score > 0:
-                continue
-            above = 0
-            for other in range(columns.shape[0]):
-                if columns[other, c] > score or (columns[other, c] == score and other > row):
-                    above += 1
-            if above < 10:
-                gains[c] += 1.0 / np.log2(above + 2.0) / answers
+def _keep(features: Any, chosen: Any, kept: Any) -> tuple[int, int]:
+    """Copy a list into the buffer, the chosen rows first; how many rows, and how many chosen."""
+    count, answers = 0, 0
+    for turn in range(2):
+        for row in range(len(features)):
+            if chosen[row] == (turn == 0) and count < len(kept):
+                for f in range(features.shape[1]):
+                    value = features[row, f]
+                    finite = -np.inf < value < np.inf
+                    kept[count, f] = min(max(value, -BOUND), BOUND) if finite else np.float32(0.0)
+                count += 1
+        if turn == 0:
+            answers = count
+    return count, answers
+
+
+@kernel
+def _gain(scores: Any, answers: int, zero_counts: bool) -> float:
+    """NDCG@10 share of a list's answers, its first rows, where the list is ordered by scores."""
+    gain = 0.0
+    for row in range(answers):
+        score = scores[row]
+        if not (zero_counts or score > 0.0):
+            continue
+        above = 0
+        for other in range(len(scores)):
+            above += scores[other] > score or (scores[other] == score and other > row)
+        if above < 10:
+            gain += 1.0 / np.log2(above + 2.0) / answers
+    return gain
+
+
+@kernel
+def _judge(scores: Any, shares: Any, answers: int, rate: float, trust: Any) -> None:
+    trust[0] += rate * (_gain(scores, answers, True) - trust[0])
+    for s in range(shares.shape[1]):
+        trust[1 + s] += rate * (_gain(shares[:, s], answers, False) - trust[1 + s])
+
+
+@kernel
+def _standardise(features: Any, rate: float, centre: Any, spread: Any, scale: Any) -> None:
+    """Move means and variances towards this list's; the first lists count fully."""
+    count = len(features)
+    for f in range(features.shape[1]):
+        mean, square = 0.0, 0.0
+        for row in range(count):
+            mean += features[row, f]
+        mean /= count
+        for row in range(count):
+            square += (features[row, f] - mean) ** 2
+        step = mean - centre[f]
+        centre[f] += rate * step
+        spread[f] *= 1.0 - rate
+        spread[f] += rate * ((1.0 - rate) * step * step + square / count)
+        scale[f] = 1.0 / np.sqrt(spread[f] + 1e-6)
+
+
+@kernel
+def _gather(buffer: Any, lists: Any, starts: Any, centre: Any, scale: Any, out: Any) -> None:
+    """Lists of the buffer one below the other, in standard units."""
+    for at in range(len(lists)):
+        rows = starts[at + 1] - starts[at]
+        _normal(buffer[lists[at], :rows], centre, scale, out[starts[at] : starts[at + 1]])
+
+
+@kernel
+def _adamw(
+    gradient: Any, params: Any, first: Any, second: Any, average: Any, steps: int, pace: float,
+    weight_decay: float, follow: float,
+) -> bool:  # fmt: skip
+    """One step of AdamW and of the running mean; False, and nothing moves, where it would break."""
+    norm = 0.0
+    for at in range(len(gradient)):
+        norm += float(gradient[at]) * gradient[at]
+    if not norm < np.inf:
+        return False
+    shrink = np.float32(min(1.0, GRADIENT_NORM_MAX / (np.sqrt(norm) + 1e-12)))
+    early_1, early_2 = 1.0 - MOMENT_1**steps, 1.0 - MOMENT_2**steps
+    moved, sound = np.empty_like(params), True
+    for at in range(len(gradient)):
+        slope = gradient[at] * shrink
+        first[at] += np.float32(1.0 - MOMENT_1) * (slope - first[at])
+        second[at] += np.float32(1.0 - MOMENT_2) * (slope * slope - second[at])
+        move = (first[at] / early_1) / (np.sqrt(second[at] / early_2) + EPSILON)
+        moved[at] = params[at] - pace * (move + weight_decay * params[at])
+        sound &= -np.inf < moved[at] < np.inf
+    if not sound:
+        first[:] = np.float32(0.0)
+        second[:] = np.float32(0.0)
+        return False
+    params[:] = moved
+    for at in range(len(params)):
+        average[at] += np.float32(follow) * (params[at] - average[at])
+    return True
 
 
 @kernel
@@ -402,7 +460,7 @@ def _forward(
 
 @kernel
 def _backward(
-    x: Any, chosen: Any, starts: Any, first: Any, first_bias: Any, second: Any, second_bias: Any,
+    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any, second_bias: Any,
     last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any, to_first_bias: Any,
     to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any, to_straight: Any,
 ) -> None:  # fmt: skip
@@ -413,16 +471,15 @@ def _backward(
     lists = len(starts) - 1
     for at in range(lists):
         start, stop = starts[at], starts[at + 1]
-        top, answers, total = np.float32(-np.inf), 0, np.float32(0.0)
+        top, answers, total = np.float32(-np.inf), answers_of[at], np.float32(0.0)
         for row in range(start, stop):
             top = max(top, slope[row])
-            answers += chosen[row]
         for row in range(start, stop):
             slope[row] = np.exp(slope[row] - top)
             total += slope[row]
         for row in range(start, stop):
-            share = np.float32(chosen[row]) / np.float32(max(answers, 1))
-            loud = np.float32(max(answers, 1) ** answer_power)
+            share = np.float32(row - start < answers) / np.float32(answers)
+            loud = np.float32(answers**answer_power)
             slope[row] = loud * (slope[row] / total - share) / np.float32(lists)
     back_two = np.empty_like(two)
     for row in range(len(x)):

@@ -5,9 +5,11 @@ from models.columns import Slots, Table
 from models.item_knn import PairConfig, PairModel
 
 LAST_ITEMS = 3
+LAST_DECAY = 0.5
 CONFIG = PairConfig(
-    neighbours=24, positions=LAST_ITEMS, position_decay=0.5, both_ways=False, conditional=True
-)
+    neighbours=24, positions=LAST_ITEMS, position_decay=LAST_DECAY, both_ways=False,
+    conditional=True,
+)  # fmt: skip
 
 
 class Sequence(PairModel):

@@ -8,7 +8,6 @@ A package adds one by the entry-point group `recsys.candidates`; settings choose
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 
 from models.base import NO_SLOTS, Model, Query, Scores, empty_answer
 from models.columns import NONE, Slots
-from models.history import CONTEXT_SIZE, newest_liked
+from models.history import CONTEXT_SIZE, RECENT_SIZE, newest_liked
 from models.item_knn import PairModel
 from models.kernels import kernel
 from models.popularity import Popularity
-from models.top import push
+from models.sequence import LAST_DECAY, LAST_ITEMS
+from models.sequence import Sequence as FollowRules
+from recsys.board import Board
 from recsys.catalogue import Catalogue
 from recsys.photos import Photo
 from recsys.state import History, ItemState
@@ -38,6 +39,7 @@ class Context:
     catalogue: Catalogue
     history: History
     query: Query
+    longer: Query  # as far back as any source looks, without a decay by position
     now_s: float
     limit: int  # how many of a source's candidates can join the union
     allowed: NDArray[np.bool_] | None = None  # a request's filter, over all item slots
@@ -45,19 +47,29 @@ class Context:
     similar_to: Slots = field(default_factory=lambda: NO_SLOTS)  # what a request's list is like
 
 
-def query_of(
+def queries_of(
     past: History, now_s: float, clock: float, usable: NDArray[np.bool_], limit: int, *,
     position_decay: float = 0.9, similar_to: Slots = NO_SLOTS,
-    taste: NDArray[np.float32] | None = None, room: int = CONTEXT_SIZE,
-) -> Query:  # fmt: skip
-    """Who speaks for a user: their newest liked items, behind those a list is to be similar to."""
-    items = np.empty(room + len(similar_to), np.int32)
+    taste: NDArray[np.float32] | None = None,
+) -> tuple[Query, Query]:  # fmt: skip
+    """Who speaks for a user: their newest liked items, behind those a list is to be similar to.
+
+    The first has 16 of them, each `position_decay` as loud as the one before it; the second all
+    that are kept, as loud as their weights.
+    """
+    items = np.empty(RECENT_SIZE + len(similar_to), np.int32)
     weights, ages_s = np.empty(len(items), np.float32), np.empty(len(items), np.float32)
     count = newest_liked(
-        past.items, past.last_s, past.weights, past.recent, similar_to, now_s, position_decay,
-        room, items, weights, ages_s,
+        past.items, past.last_s, past.weights, past.recent, similar_to, now_s, 1.0,
+        RECENT_SIZE, items, weights, ages_s,
     )  # fmt: skip
-    return Query(items[:count], weights[:count], ages_s[:count], clock, usable, limit, taste)
+    items, weights, ages_s = items[:count], weights[:count], ages_s[:count]
+    near = min(count, max(CONTEXT_SIZE, len(similar_to)))
+    fading = weights[:near] * position_decay ** np.arange(near, dtype=np.float32)
+    return (
+        Query(items[:near], fading, ages_s[:near], clock, usable, limit, taste),
+        Query(items, weights, ages_s, clock, usable, limit, taste),
+    )
 
 
 @runtime_checkable
@@ -74,18 +86,6 @@ class Source(Protocol):
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """Item slots with scores above 0, in any order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The union: c items, what each of the sources says of them, and which ones found them."""
-
-    items: Slots  # (c,)
-    scores: NDArray[np.float32]  # (c, sources), 0 where a source says nothing
-    found: NDArray[np.uint32]  # (c,), bit s: among the best of source s
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 @dataclass
@@ -109,21 +109,29 @@ class Learned:
 
 
 @dataclass
-class LearnedPast:
-    """What a pair model says of another stretch of the past: a longer one, whose order counts
-    little, or the newest item alone.
+class Reading:
+    """What the lists of a pair model say of a stretch of the past, read in one of two ways.
+
+    Args:
+        conditional: read lists as shares of what followed, not as cosines.
+        room: how many of the user's newest items speak.
+        position_decay: weight of the n-th of them is this to the power n.
     """
 
     model: PairModel
     name: str
     reason: str
-    conditional: bool
-    room: int = 64
-    position_decay: float = 0.97
+    conditional: bool = False
+    room: int = CONTEXT_SIZE
+    position_decay: float = 0.8
     share: float = 1.0
 
+    def __post_init__(self) -> None:
+        fading = self.position_decay ** np.arange(2 * RECENT_SIZE, dtype=np.float32)
+        self._fading = np.where(np.arange(len(fading)) < self.room, fading, np.float32(0.0))
+
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
-        """As the model itself, over more of the user's newest items."""
+        """All neighbours of the user's newest items."""
         table = context.items.tables[self.model.name]
         return self.model.recommend(table, self._query(context), self.conditional)
 
@@ -132,12 +140,76 @@ class LearnedPast:
         table = context.items.tables[self.model.name]
         return self.model.carriers(table, self._query(context), items, self.conditional)
 
+    def loudness(self, query: Query) -> NDArray[np.float32]:
+        """How loud each item of the longer query speaks here, shape (m,); zeros behind the room."""
+        if len(query.items) > len(self._fading):  # a request for items like very many others
+            self._fading = np.resize(self._fading, len(query.items))
+            self._fading[2 * RECENT_SIZE :] = 0.0
+        return query.weights * self._fading[: len(query.items)]
+
     def _query(self, context: Context) -> Query:
-        query = context.query
-        return query_of(
-            context.history, context.now_s, query.clock, query.usable, query.limit,
-            position_decay=self.position_decay, similar_to=context.similar_to, room=self.room,
+        query = context.longer
+        count = min(self.room, len(query.items))
+        return Query(
+            query.items[:count], self.loudness(query)[:count], query.ages_s[:count], query.clock,
+            query.usable, query.limit,
         )  # fmt: skip
+
+
+class Speaker(Protocol):
+    """One source or some neighbouring ones at once, on the board."""
+
+    def speak(self, context: Context, board: Board) -> None:
+        """Write what is to be said of this list's items."""
+
+
+@dataclass
+class Alone:
+    """A source that gives a list of its own."""
+
+    source: Source
+    column: int
+
+    def speak(self, context: Context, board: Board) -> None:
+        """Ask it."""
+        slots, scores = self.source.candidates(context)
+        board.put(self.column, slots, scores)
+
+
+class Together:
+    """Readings of the same lists, in one pass over them."""
+
+    def __init__(self, readings: Sequence[Reading], column: int) -> None:
+        self.readings, self.column = tuple(readings), column
+        self.model = readings[0].model
+        self._conditional = np.array([reading.conditional for reading in readings])
+        self._room = max(reading.room for reading in readings)
+
+    def speak(self, context: Context, board: Board) -> None:
+        """Read the lists once."""
+        query = context.longer
+        if not len(query.items):
+            return
+        weights = np.array([reading.loudness(query) for reading in self.readings], np.float32)
+        count = self.model.read(
+            context.items.tables[self.model.name], query.items[: self._room], weights,
+            self._conditional, query.clock, board.said, self.column, board.room,
+        )  # fmt: skip
+        board.offer(self.column, len(self.readings), board.room[:count])
+
+
+def speakers_of(sources: Sequence[Source]) -> list[Speaker]:
+    """Sources on the board, a column each in their order; neighbouring readings in one pass."""
+    speakers: list[Speaker] = []
+    for column, source in enumerate(sources):
+        last = speakers[-1] if speakers else None
+        if not isinstance(source, Reading):
+            speakers.append(Alone(source, column))
+        elif isinstance(last, Together) and last.model is source.model:
+            speakers[-1] = Together([*last.readings, source], last.column)
+        else:
+            speakers.append(Together([source], column))
+    return speakers
 
 
 @dataclass
@@ -319,12 +391,6 @@ class Category:
 
 
 REASONS = {
-    "knn-long": "goes with {item}",
-    "knn-short": "lately goes with {item}",
-    "knn-newest": "goes with {item}",
-    "knn-share": "lately bought along with {item}",
-    "knn-history": "goes with much of what you had, most of all with {item}",
-    "sequence": "often follows {item}",
     "factors": "liked by users who like {item}",
     "profile": "close to your profile, most of all to {item}",
 }
@@ -334,23 +400,36 @@ class UnknownSourceError(ValueError):
     """A source was asked for that neither this package nor an installed one has."""
 
 
+def readings_of(model: PairModel) -> list[Source]:
+    """The ways in which the lists of a pair model are read, next to each other."""
+    name = model.name
+    if name == "knn-long":
+        much = "goes with much of what you had, most of all with {item}"
+        return [
+            Reading(model, name, "goes with {item}"),
+            Reading(model, "knn-newest", "goes with {item}", room=1, share=0.5),
+            Reading(model, "knn-history", much, room=RECENT_SIZE, position_decay=0.97),
+        ]
+    if name == "knn-short":
+        along = "lately bought along with {item}"
+        return [
+            Reading(model, name, "lately goes with {item}"),
+            Reading(model, "knn-share", along, True, RECENT_SIZE, 0.97),
+        ]
+    if isinstance(model, FollowRules):
+        return [Reading(model, name, "often follows {item}", True, LAST_ITEMS, LAST_DECAY)]
+    return [Reading(model, name, "goes with {item}", model.config.conditional)]
+
+
 def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
     """The sources that come with the recommender, by name."""
     popularity = next(model for model in items.models if isinstance(model, Popularity))
-    sources: list[Source] = [
-        Learned(model, REASONS.get(model.name, "goes with {item}"))
-        for model in items.models
-        if model is not popularity
-    ]
-    pairs = {model.name: model for model in items.models if isinstance(model, PairModel)}
-    if "knn-short" in pairs:
-        reason = REASONS["knn-share"]
-        sources.append(LearnedPast(pairs["knn-short"], "knn-share", reason, conditional=True))
-    if "knn-long" in pairs:
-        reason = REASONS["knn-history"]
-        sources.append(LearnedPast(pairs["knn-long"], "knn-history", reason, conditional=False))
-        reason = REASONS["knn-newest"]
-        sources.append(LearnedPast(pairs["knn-long"], "knn-newest", reason, False, 1, share=0.5))
+    sources: list[Source] = []
+    for model in items.models:
+        if isinstance(model, PairModel):
+            sources += readings_of(model)
+        elif model is not popularity:
+            sources.append(Learned(model, REASONS.get(model.name, "goes with {item}")))
     sources += [
         Popular(popularity, 2),
         Popular(popularity, 0, "trending", "in demand right now"),
@@ -385,70 +464,6 @@ def choose_sources(
         known = ", ".join([*own, *others])
         raise UnknownSourceError(f"no source is called {missing[0]!r}; there are {known}")
     return tuple(own[name] if name in own else others[name]() for name in names)
-
-
-class Union:
-    """Joins what the sources say. Holds scratch room, one instance a pipeline."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._shares = np.array([getattr(source, "share", 1.0) for source in sources])
-        self._places = np.zeros(0, np.int32)
-
-    def join(
-        self,
-        answers: Sequence[tuple[Slots, Scores]],
-        usable: NDArray[np.bool_],
-        limit: int,
-    ) -> Candidates:
-        """The best `limit` usable items of each source, or its share of so many.
-
-        `usable` is a mask over all slots.
-        """
-        if len(self._places) < len(usable):
-            self._places = np.zeros(max(len(usable), 2 * len(self._places)), np.int32)
-        slots = np.concatenate([slots for slots, _ in answers])
-        said = np.concatenate([scores for _, scores in answers])
-        offsets = np.array(list(accumulate((len(slots) for slots, _ in answers), initial=0)))
-        limits = np.ceil(self._shares * limit).astype(np.int64)
-        room = min(len(slots), int(limits.sum()))
-        items = np.empty(room, np.int32)
-        scores = np.zeros((room, len(answers)), np.float32)
-        found = np.zeros(room, np.uint32)
-        count = _join(slots, said, offsets, usable, limits, self._places, items, scores, found)
-        return Candidates(items[:count], scores[:count], found[:count])
-
-
-@kernel
-def _join(
-    slots: Any, said: Any, offsets: Any, usable: Any, limits: Any, places: Any,
-    items: Any, scores: Any, found: Any,
-) -> int:  # fmt: skip
-    count = 0
-    room = np.max(limits)
-    best_slots, heap = np.empty(room, np.int32), np.empty(room, np.float32)
-    for s in range(len(offsets) - 1):
-        best = heap[: limits[s]]
-        taken, threshold = 0, np.float32(0.0)
-        for at in range(offsets[s], offsets[s + 1]):
-            if said[at] > threshold and usable[slots[at]] and said[at] < np.inf:
-                taken = push(slots[at], said[at], taken, best_slots, best)
-                if taken == len(best):
-                    threshold = best[0]
-        for at in range(taken):
-            slot = best_slots[at]
-            if places[slot] == 0:
-                items[count] = slot
-                count += 1
-                places[slot] = count
-            found[places[slot] - 1] |= np.uint32(1) << np.uint32(s)
-    for s in range(len(offsets) - 1):
-        for at in range(offsets[s], offsets[s + 1]):
-            place = places[slots[at]]
-            if place > 0 and said[at] > 0.0 and said[at] < np.inf:
-                scores[place - 1, s] = said[at]
-    for row in range(count):
-        places[items[row]] = 0
-    return count
 
 
 @kernel

@@ -15,10 +15,12 @@ from models.columns import NONE
 from models.history import STAGE_STEPS, stage_of
 from models.kernels import kernel
 from models.popularity import Popularity
-from recsys.candidates import Candidates, Context
-from recsys.words import heard, likeness
+from recsys.board import Candidates
+from recsys.candidates import Context
+from recsys.words import likeness
 
 DAY_S = 86_400.0
+SESSION_GAP_S = 1_800.0  # whoever was away longer begins a new session
 
 
 class Group(Protocol):
@@ -101,7 +103,7 @@ class User:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("user:events", "user:items", "user:ago", "user:repeats")
+        return ("user:events", "user:items", "user:ago", "user:repeats", "user:session")
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From sums over the entries."""
@@ -120,11 +122,12 @@ class Product:
 
     def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
         """From the catalogue."""
-        catalogue = context.catalogue
+        catalogue, query = context.catalogue, context.query
+        words = catalogue.words.listen(query.items, query.weights)
         _product(
-            candidates.items, context.query.items, context.query.weights, catalogue.category,
-            catalogue.brand, catalogue.price, catalogue.listed, catalogue.words.of_item,
-            catalogue.words.counts, out,
+            candidates.items, query.items, query.weights, catalogue.category, catalogue.brand,
+            catalogue.price, catalogue.listed, catalogue.words.of_item, catalogue.words.loud,
+            words > 0, out,
         )  # fmt: skip
 
 
@@ -271,21 +274,24 @@ def _user(counts: Any, last_s: Any, recent: Any, now_s: float, out: Any) -> None
     for n in range(len(counts)):
         events += counts[n]
     since = _log_days(now_s - last_s[recent[0]]) if len(recent) else 0.0
+    session, then_s = 0, now_s
+    for n in recent:
+        if then_s - last_s[n] > SESSION_GAP_S:
+            break
+        session, then_s = session + 1, float(last_s[n])
     for at in range(len(out)):
         out[at, 0] = np.log(1.0 + events)
         out[at, 1] = np.log(1.0 + len(counts))
         out[at, 2] = since
         out[at, 3] = 1.0 - len(counts) / events
+        out[at, 4] = np.log(1.0 + session)
 
 
 @kernel
 def _product(
     items: Any, past: Any, weights: Any, category: Any, brand: Any, price: Any, listed: Any,
-    words: Any, word_counts: Any, out: Any,
+    words: Any, loud: Any, heard: bool, out: Any,
 ) -> None:  # fmt: skip
-    codes = np.empty(max(len(past), 1) * words.shape[1], np.int32)
-    loud = np.empty(len(codes), np.float32)
-    found = heard(words, word_counts, past, weights, codes, loud)
     total, level, priced = 1e-9, 0.0, 0.0
     for m in range(len(past)):
         total += weights[m]
@@ -302,6 +308,6 @@ def _product(
         if priced > 0.0 and price[slot] > 0.0:
             out[at, 2] = np.log(price[slot]) - level / priced
             out[at, 4] = abs(out[at, 2])
-        if found > 0:
-            out[at, 5] = likeness(words, slot, codes, loud, found)
+        if heard:
+            out[at, 5] = likeness(words, slot, loud)
         out[at, 3] = listed[slot]

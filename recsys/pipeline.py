@@ -22,7 +22,8 @@ from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
 from models.sequence import Sequence
-from recsys.candidates import Context, Source, Union, choose_sources, query_of
+from recsys.board import Board
+from recsys.candidates import Context, Source, choose_sources, queries_of, speakers_of
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
@@ -105,7 +106,8 @@ class Pipeline:
         self._image = names.index("image") if "image" in names else None
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
-        self._union = Union(self.sources)
+        self._speakers = speakers_of(self.sources)
+        self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
         self._newest_lists: dict[tuple[int, int, int, int], Scored] = {}
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
@@ -237,8 +239,10 @@ class Pipeline:
         return known or self._scored(self.context_for(users, user_slot, now_ms, 1))
 
     def _scored(self, context: Context) -> Scored:
-        answers = [source.candidates(context) for source in self.sources]
-        candidates = self._union.join(answers, context.query.usable, context.limit)
+        self._board.open(context.query.usable, context.limit)
+        for speaker in self._speakers:
+            speaker.speak(context, self._board)
+        candidates = self._board.union()
         scored = self.rank.score(context, candidates)
         if context.photo is None or self._image is None:
             return scored
@@ -263,14 +267,14 @@ class Pipeline:
             usable &= ~rules.excluded
         limit = max(self.config.candidates_per_source, k)
         clock = self.items.clock.now
-        query = query_of(
+        query, longer = queries_of(
             past, now_ms / 1000.0, clock, usable, limit,
             position_decay=self.config.position_decay, similar_to=similar_to,
             taste=self.taste_of(photo),
         )  # fmt: skip
         return Context(
-            self.items, self.catalogue, past, query, now_ms / 1000.0, limit, allowed, photo,
-            similar_to,
+            self.items, self.catalogue, past, query, longer, now_ms / 1000.0, limit, allowed,
+            photo, similar_to,
         )  # fmt: skip
 
     def taste_of(self, photo: Photo | None) -> NDArray[np.float32] | None:

@@ -1,13 +1,16 @@
 """Ranking: the candidates' features, the network's scores, and examples for it to learn from."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Scores
+from models.kernels import kernel
 from models.ranker import Ranker, RankerConfig
-from recsys.candidates import Candidates, Context
+from recsys.board import Candidates
+from recsys.candidates import Context
 from recsys.features import Features
 from recsys.item_updates import Example
 
@@ -78,16 +81,38 @@ class Rank:
 
         Kept are the chosen, the best of the others, and some spread over the rest.
         """
-        chosen = np.flatnonzero(np.isin(scored.candidates.items, chosen_items))
-        if not len(chosen):
+        rows = np.empty(max(self.config.train_candidates, 1), np.int64)
+        count, answers = _example(
+            scored.candidates.items, scored.scores, chosen_items, np.argsort(-scored.scores), rows
+        )
+        if not answers:
             return None
-        order = np.argsort(-scored.scores, kind="stable")
-        others = order[~np.isin(order, chosen)]
-        room = max(self.config.train_candidates - len(chosen), 0)
-        best = room * 3 // 4
-        spread = others[best:]
-        if len(others) > room:
-            spread = spread[np.linspace(0, len(spread) - 1, room - best).astype(int)]
-        kept = np.concatenate([chosen, others[:best], spread])
-        features = np.nan_to_num(scored.features[kept]).clip(-60_000, 60_000)
-        return Example(features.astype(np.float16), np.arange(len(chosen), dtype=np.int32))
+        features = np.nan_to_num(scored.features[rows[:count]]).clip(-60_000, 60_000)
+        return Example(features.astype(np.float16), np.arange(answers, dtype=np.int32))
+
+
+@kernel
+def _example(items: Any, scores: Any, chosen: Any, order: Any, rows: Any) -> tuple[int, int]:
+    """Pick rows: the chosen, three quarters of the rest from the best, the others evenly spread."""
+    count, others = 0, 0
+    for at in range(len(order)):
+        row = order[at]
+        is_chosen = False
+        for item in chosen:
+            is_chosen |= items[row] == item
+        if is_chosen and count < len(rows):
+            rows[count] = row
+            count += 1
+        elif not is_chosen:
+            order[others] = row
+            others += 1
+    answers, room = count, len(rows) - count
+    best = others if others <= room else room * 3 // 4
+    rows[count : count + best] = order[:best]
+    count += best
+    if others > room:
+        spread = room - best
+        for n in range(spread):
+            rows[count] = order[best + n * (others - 1 - best) // max(spread - 1, 1)]
+            count += 1
+    return count, answers

@@ -26,6 +26,9 @@ class Words:
         self.of_item: NDArray[np.int32] = np.full((64, WORDS_MAX), NONE, np.int32)
         self.counts: NDArray[np.int32] = np.zeros(64, np.int32)  # products of each word
         self.sharers: NDArray[np.int32] = np.full((64, SHARERS), NONE, np.int32)
+        self.loud: NDArray[np.float32] = np.zeros(64, np.float32)
+        self._heard: NDArray[np.int32] = np.full(WORDS_MAX, NONE, np.int32)
+        self._listened = 0
 
     def put(self, slot: int, product: Product) -> None:
         """A product's words instead of those it had."""
@@ -51,6 +54,20 @@ class Words:
         """Room for so many slots."""
         self.of_item = _room(self.of_item, size, NONE)
 
+    def listen(self, own: Slots, weights: NDArray[np.float32]) -> int:
+        """Hear the words of weighted items; `loud` has what each counts until the next call.
+
+        Returns how many different ones there are.
+        """
+        if len(self.loud) < len(self.counts):
+            self.loud = np.zeros(len(self.counts), np.float32)
+        if len(self._heard) < len(own) * WORDS_MAX:
+            self._heard = _room(self._heard, len(own) * WORDS_MAX, NONE)
+        self._listened = _listen(
+            self.of_item, self.counts, own, weights, self._heard, self._listened, self.loud
+        )
+        return int(self._listened)
+
     def alike(
         self, own: Slots, weights: NDArray[np.float32], scratch: Scores
     ) -> tuple[Slots, Scores]:
@@ -58,10 +75,11 @@ class Words:
 
         `scratch` has a place a slot, and is zero before and after.
         """
+        found = self.listen(own, weights)
         slots = np.empty(READ_WORDS * SHARERS, np.int32)
         scores = np.empty(len(slots), np.float32)
         count = _alike(
-            self.of_item, self.counts, self.sharers, own, weights, scratch, slots, scores
+            self.of_item, self.sharers, self._heard[:found], self.loud, scratch, slots, scores
         )
         return slots[:count], scores[:count]
 
@@ -91,8 +109,12 @@ def word_weight(products: int) -> float:
 
 
 @kernel
-def heard(of_item: Any, counts: Any, own: Any, weights: Any, codes: Any, loud: Any) -> int:
-    """The words of weighted items with their weights; returns how many different ones."""
+def _listen(
+    of_item: Any, counts: Any, own: Any, weights: Any, heard: Any, before: int, loud: Any
+) -> int:
+    """Fill `loud` by word, from zero, and `heard` with the words; returns how many."""
+    for at in range(before):
+        loud[heard[at]] = np.float32(0.0)
     found = 0
     for m in range(len(own)):
         if own[m] >= len(of_item):
@@ -100,44 +122,34 @@ def heard(of_item: Any, counts: Any, own: Any, weights: Any, codes: Any, loud: A
         for code in of_item[own[m]]:
             if code == NONE:
                 break
-            at = 0
-            while at < found and codes[at] != code:
-                at += 1
-            if at == found:
-                codes[at], loud[at] = code, np.float32(0.0)
+            if loud[code] == 0.0:
+                heard[found] = code
                 found += 1
-            loud[at] += np.float32(weights[m] * word_weight(counts[code]))
+            loud[code] += np.float32(weights[m] * word_weight(counts[code]))
     return found
 
 
 @kernel
-def likeness(of_item: Any, slot: int, codes: Any, loud: Any, found: int) -> float:
-    """What an item shares with words heard, over the root of how many words it has."""
+def likeness(of_item: Any, slot: int, loud: Any) -> float:
+    """What an item shares with the words heard, over the root of how many words it has."""
     total, words = 0.0, 0
     if slot < len(of_item):
         for code in of_item[slot]:
             if code == NONE:
                 break
             words += 1
-            for at in range(found):
-                if codes[at] == code:
-                    total += loud[at]
-                    break
+            total += loud[code]
     return float(total / np.sqrt(1.0 + words))
 
 
 @kernel
 def _alike(
-    of_item: Any, counts: Any, sharers: Any, own: Any, weights: Any, scratch: Any, slots: Any,
-    scores: Any,
-) -> int:  # fmt: skip
-    codes = np.empty(max(len(own), 1) * WORDS_MAX, np.int32)
-    loud = np.empty(len(codes), np.float32)
-    found = heard(of_item, counts, own, weights, codes, loud)
-    order = np.argsort(-loud[:found])
+    of_item: Any, sharers: Any, heard: Any, loud: Any, scratch: Any, slots: Any, scores: Any
+) -> int:
+    order = np.argsort(-loud[heard])
     count = 0
-    for place in range(min(found, READ_WORDS)):
-        for slot in sharers[codes[order[place]]]:
+    for place in range(min(len(heard), READ_WORDS)):
+        for slot in sharers[heard[order[place]]]:
             if slot == NONE:
                 break
             if slot < len(scratch) and scratch[slot] == 0.0:
@@ -146,5 +158,5 @@ def _alike(
                 count += 1
     for at in range(count):
         scratch[slots[at]] = np.float32(0.0)
-        scores[at] = likeness(of_item, slots[at], codes, loud, found)
+        scores[at] = likeness(of_item, slots[at], loud)
     return count

@@ -47,7 +47,7 @@ def test_gradient_equals_finite_differences():
     for n, (rows, chosen) in enumerate(lists(3)):
         answers = np.array([chosen[0], (chosen[0] + 1) % 10]) if n == 1 else chosen
         ranker.learn(rows, answers)
-        rows_of.append(rows.astype(np.float16).astype(np.float64))
+        rows_of.append(rows.astype(np.float64))
         chosen_of.append(np.unique(answers))
     gradient = ranker._gradient(np.arange(3))
     for at in range(len(ranker.params)):

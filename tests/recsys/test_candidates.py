@@ -1,55 +1,24 @@
-"""Candidates: the union against plain sets, the sources, plug-ins."""
+"""Candidates: the sources, what they say together and alone, plug-ins."""
 
 from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from recsys import candidates
-from recsys.candidates import Source, Union, UnknownSourceError, built_in, choose_sources
+from recsys.board import Board
+from recsys.candidates import (
+    Alone,
+    Source,
+    Together,
+    UnknownSourceError,
+    built_in,
+    choose_sources,
+    speakers_of,
+)
 from recsys.pipeline import Pipeline, PipelineConfig
 from streams.events import Product
 from tests.recsys.logs import START_S, Event, World, seeded_log
-
-ANSWERS = st.lists(
-    st.dictionaries(
-        st.integers(0, 19),
-        st.sampled_from([0.5, 1.0, 1.5, 2.0, 0.0, -1.0, float("nan"), float("inf")]),
-        max_size=15,
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-@given(answers=ANSWERS, barred=st.sets(st.integers(0, 19)), limit=st.integers(1, 6))
-@settings(deadline=None)
-def test_the_union_equals_plain_sets(answers, barred, limit):
-    usable = np.array([slot not in barred for slot in range(20)])
-    packed = [
-        (np.array(list(said), np.int32), np.array(list(said.values()), np.float32))
-        for said in answers
-    ]
-    joined = Union([object()] * len(packed)).join(packed, usable, limit)
-    assert len(set(joined.items.tolist())) == len(joined)
-    for s, said in enumerate(answers):
-        good = {
-            slot: score for slot, score in said.items() if usable[slot] and 0 < score < float("inf")
-        }
-        mine = {
-            slot for slot, bits in zip(joined.items.tolist(), joined.found.tolist(), strict=True)
-            if bits >> s & 1
-        }  # fmt: skip
-        assert len(mine) == min(limit, len(good))
-        if mine and len(good) > limit:
-            rest = [score for slot, score in good.items() if slot not in mine]
-            assert min(good[slot] for slot in mine) >= max(rest)
-        assert mine <= set(good)
-        for at, slot in enumerate(joined.items.tolist()):
-            assert joined.scores[at, s] == pytest.approx(good.get(slot, 0.0))
-    assert (joined.found > 0).all()
 
 
 def test_every_built_in_source_is_one():
@@ -113,3 +82,28 @@ def test_newest_are_those_few_have_seen():
         world.catalogue.put(Product(item_id=f"i{n}"))
     world.learn([Event(f"u{n}", "i3", "view", START_S + n) for n in range(9)])
     assert answers_of(world, "newest", "nobody") == ["i2", "i1", "i0"]
+
+
+def test_readings_of_the_same_lists_say_together_what_each_says_alone():
+    world = World()
+    world.learn(seeded_log(400))
+    speakers = speakers_of(world.pipeline.sources)
+    groups = [speaker for speaker in speakers if isinstance(speaker, Together)]
+    assert [len(group.readings) for group in groups] == [3, 2, 1]
+    user = world.users.find("u1")
+    context = world.pipeline.context_for(world.users, user, START_S * 1000 + 10**9, 5)
+    answers = []
+    for made in (
+        groups,
+        [Alone(r, g.column + n) for g in groups for n, r in enumerate(g.readings)],
+    ):
+        board = Board([1.0] * len(world.pipeline.sources))
+        board.open(np.ones_like(context.query.usable), 5)
+        for speaker in made:
+            speaker.speak(context, board)
+        answers.append(board.union())
+    together, alone = answers
+    assert len(together) > 5
+    np.testing.assert_array_equal(np.sort(together.items), np.sort(alone.items))
+    one, two = np.argsort(together.items), np.argsort(alone.items)
+    np.testing.assert_allclose(together.scores[one], alone.scores[two], rtol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.popularity import Popularity
-from recsys.candidates import Candidates
+from recsys.board import Candidates
 from streams.events import Product
 from tests.recsys.logs import START_S, Event, World
 

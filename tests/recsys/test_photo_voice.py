@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.candidates import Candidates
+from recsys.board import Candidates
 from recsys.rank import Scored, hear_photo
 
 
