@@ -1,7 +1,9 @@
-"""Incremental item kNN: items touched by one user one after the other are neighbours."""
+"""Incremental item kNN: items touched by one user one after the other are neighbours.
 
-from dataclasses import dataclass, field
-from functools import cached_property
+One list an item, counted in three channels: over a long time, of late, and what follows what.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,120 +19,124 @@ from models.neighbours import (
 
 
 @dataclass(frozen=True)
-class PairConfig:
-    """What pairs are learned and how they are read.
+class Channel:
+    """One way to count pairs.
 
     Args:
         half_life_events: decay of pairs on the activity clock; 0 keeps them for ever.
-        neighbours: places in an item's list.
         positions: how many of the items before an event it is paired with.
         position_decay: weight of the n-th item before is this to the power n.
         both_ways: whether the earlier item becomes a neighbour of the later one, too.
-        conditional: read lists as shares of what followed, not as cosines.
-        shrinkage: in events; pulls similarities of rare items down.
     """
 
     half_life_events: float = 0.0
-    neighbours: int = 32
     positions: int = 16
     position_decay: float = 0.9
     both_ways: bool = True
-    conditional: bool = False
+
+
+LONG, SHORT, FOLLOWS = range(3)
+CHANNELS = (
+    Channel(60_000.0),
+    Channel(12_000.0),
+    # Sequence rules (Ludewig and Jannach 2018, SR): from each of the last three items to the next.
+    Channel(60_000.0, 3, 0.5, both_ways=False),
+)
+
+
+@dataclass(frozen=True)
+class KnnConfig:
+    """Args: places in an item's list; in events, what pulls similarities of rare items down."""
+
+    neighbours: int = 128
+    channels: tuple[Channel, ...] = CHANNELS
     shrinkage: float = 1.0
 
 
-@dataclass
-class PairModel:
-    """Neighbour lists that learn pairs from each event. Base of item kNN and sequence.
+class ItemKnn:
+    """Neighbour lists that learn pairs from each event.
 
     Sarwar et al. 2001 (item-based collaborative filtering), counted as events arrive.
     """
 
-    name: str
-    config: PairConfig = field(default_factory=PairConfig)
+    name = "knn"
 
-    def __post_init__(self) -> None:
+    def __init__(self, config: KnnConfig | None = None) -> None:
+        self.config = config or KnnConfig()
+        channels = self.config.channels
+        positions = np.arange(max(channel.positions for channel in channels))
+        self._position_weights = np.array(
+            [np.where(positions < c.positions, c.position_decay**positions, 0.0) for c in channels],
+            np.float32,
+        )
+        self._half_lives = np.array([channel.half_life_events for channel in channels])
+        self._both_ways = np.array([channel.both_ways for channel in channels])
         self._scratch: NDArray[np.float32] = np.zeros((0, 1), np.float32)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return neighbour_columns(self.config.neighbours)
-
-    @cached_property
-    def _position_weights(self) -> NDArray[np.float32]:
-        return (self.config.position_decay ** np.arange(self.config.positions)).astype(np.float32)
+        return neighbour_columns(self.config.neighbours, len(self.config.channels))
 
     def learn(self, table: Table, events: ItemEvents) -> None:
         """Pair each positive event's item with those before it."""
-        context = events.context[:, : self.config.positions]
+        context = events.context[:, : self._position_weights.shape[1]]
         if table.open:
             written = np.unique(np.concatenate([events.items, context.ravel()]))
             table.touch(written[written >= 0])
         add_pairs(
             table.rows, events.items, events.weights, events.clock, context,
-            self._position_weights, self.config.half_life_events, self.config.both_ways,
+            self._position_weights, self._half_lives, self._both_ways,
         )  # fmt: skip
 
     def recommend(
-        self, table: Table, query: Query, conditional: bool | None = None
+        self, table: Table, query: Query, channel: int = LONG, conditional: bool = False
     ) -> tuple[Slots, Scores]:
         """Neighbours of the query's items; a score is a weighted sum of similarities.
 
-        `conditional` reads the lists as that setting of the same name says.
+        These are cosines, or if `conditional` shares of all that an item's list ever counted.
         """
         if not len(query.items):
             return empty_answer()
         if len(self._scratch) < len(table.rows):
             self._scratch = np.zeros((len(table.rows), 1), np.float32)
         slots = np.empty(min(len(query.items) * self.config.neighbours, table.size), np.int32)
-        reads = np.array([self._reads(conditional)])
         count = self.read(
-            table, query.items, query.weights[None], reads, query.clock, self._scratch, 0, slots
-        )
+            table, query.items, query.weights[None], np.array([channel]), np.array([conditional]),
+            query.clock, self._scratch, 0, slots,
+        )  # fmt: skip
         slots = slots[:count]
         scores = self._scratch[slots, 0]
         self._scratch[slots] = 0.0
-        return slots[scores > 0], scores[scores > 0]
+        return slots, scores
 
     def read(
         self, table: Table, items: Slots, weights: NDArray[np.float32],
-        conditional: NDArray[np.bool_], clock: float, said: NDArray[np.float32], column: int,
-        slots: Slots,
+        channels: NDArray[np.int64], conditional: NDArray[np.bool_], clock: float,
+        said: NDArray[np.float32], column: int, slots: Slots,
     ) -> int:  # fmt: skip
-        """Several readings of the same lists at once, see `models.neighbours.read_lists`.
+        """Several readings of the lists at once, see `models.neighbours.read_lists`.
 
         Args:
             items: whose lists are read, shape (m,).
             weights: how loud each speaks in each reading, shape (readings, m).
+            channels: which channel a reading counts, shape (readings,).
             conditional: what a list means to a reading, shape (readings,).
             said: scores are added to its columns from `column` on, shape (items, columns).
             slots: gets the items that have scores now; the answer is how many there are.
         """
         return read_lists(
-            table.rows, items, weights, conditional, clock, self.config.half_life_events,
+            table.rows, items, weights, channels, conditional, clock, self._half_lives,
             self.config.shrinkage, said, column, slots,
         )  # fmt: skip
 
     def carriers(
-        self, table: Table, query: Query, items: Slots, conditional: bool | None = None
-    ) -> Slots:
+        self, table: Table, query: Query, items: Slots, channel: int = LONG,
+        conditional: bool = False,
+    ) -> Slots:  # fmt: skip
         """The query's item that gives each of `items` most."""
         out = np.empty(len(items), np.int32)
         strongest_sources(
-            table.rows, query.items, query.weights, query.clock, self.config.half_life_events,
-            self._reads(conditional), self.config.shrinkage, items, out,
+            table.rows, query.items, query.weights, channel, conditional, query.clock,
+            self._half_lives[channel], self.config.shrinkage, items, out,
         )  # fmt: skip
         return out
-
-    def _reads(self, conditional: bool | None) -> bool:
-        return self.config.conditional if conditional is None else conditional
-
-
-def item_knn_long(config: PairConfig | None = None) -> PairModel:
-    """Neighbours of a long time: pairs halve every 60,000 events."""
-    return PairModel("knn-long", config or PairConfig(half_life_events=60_000.0, neighbours=64))
-
-
-def item_knn_short(config: PairConfig | None = None) -> PairModel:
-    """Neighbours of late: pairs halve every 12,000 events."""
-    return PairModel("knn-short", config or PairConfig(half_life_events=12_000.0, neighbours=64))

@@ -59,9 +59,8 @@ def fold_in(
     weights: NDArray[np.float32], config: FactorsConfig,
 ) -> NDArray[np.float32]:  # fmt: skip
     """A user's factors from their items alone, shape (f,). `gram` is Y'Y."""
-    known = (items >= 0) & (items < len(factors)) & (weights > 0)
     out = np.empty(len(gram), np.float32)
-    _fold_in(factors, gram, items[known], weights[known], config.regularisation, config.alpha, out)
+    _fold_in(factors, gram, items, weights, config.regularisation, config.alpha, out)
     return out
 
 
@@ -75,6 +74,8 @@ def _left_side(
     for i in range(f):
         left[i, i] += regularisation
     for m in range(len(items)):
+        if not (0 <= items[m] < len(factors) and weights[m] > 0.0):
+            continue
         vector = factors[items[m]]
         for i in range(f):
             scaled = alpha * weights[m] * vector[i]
@@ -91,6 +92,8 @@ def _fold_in(
     f = gram.shape[0]
     right = np.zeros((f, 1))
     for m in range(len(items)):
+        if not (0 <= items[m] < len(factors) and weights[m] > 0.0):
+            continue
         for i in range(f):
             right[i, 0] += (1.0 + alpha * weights[m]) * factors[items[m], i]
     solve(_left_side(factors, gram, items, weights, regularisation, alpha), right)

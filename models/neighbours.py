@@ -1,7 +1,8 @@
-"""Bounded lists of weighted neighbours, one an item: the loops under item kNN and sequences.
+"""Bounded lists of neighbours, one an item, counted in several channels: the loops of item kNN.
 
-A row holds the `width` strongest neighbours seen lately. A new one takes an empty place, or that
-of the weakest; weights decay by landmark (see `models.clock`), so the weakest fades by itself.
+A row holds the `width` strongest neighbours seen lately, and for each what every channel counted of
+it. A new one takes an empty place, or that of the weakest in the first channel; weights decay by
+landmark (see `models.clock`), so the weakest fades by itself.
 """
 
 from typing import Any
@@ -13,168 +14,213 @@ from models.columns import NONE, Column
 from models.kernels import kernel
 
 
-def neighbour_columns(width: int) -> tuple[Column, ...]:
-    """Columns of a table of neighbour lists: 8 bytes a neighbour and 12 a row in memory."""
+def neighbour_columns(width: int, channels: int) -> tuple[Column, ...]:
+    """Columns of a table of neighbour lists: 4 bytes a neighbour, 4 more for each channel.
+
+    Raises:
+        ValueError: fewer than two channels.
+    """
+    if channels < 2:
+        raise ValueError("neighbour lists have two channels or more")
     return (
         Column("item", "<i4", width, refers=True, empty=NONE),
-        Column("weight", "<f4", width),
-        Column("mass", "<f4"),  # the item's own decayed weight
-        Column("out", "<f4"),  # decayed sum of all weights ever put into its list
-        Column("era", "<u4"),
+        Column("weight", "<f4", width * channels),  # channel by channel
+        Column("mass", "<f4", channels),  # the item's own decayed weight
+        Column("out", "<f4", channels),  # decayed sum of all weights ever put into its list
+        Column("era", "<u4", channels),
+        Column("held", "<u4"),
     )
 
 
 @kernel
 def add_pairs(
     rows: Any, items: Any, weights: Any, clock: Any, context: Any, position_weights: Any,
-    half_life: float, both_ways: bool,
+    half_lives: Any, both_ways: Any,
 ) -> None:  # fmt: skip
-    """For each event add its item to the lists of the items before it, and back if `both_ways`."""
+    """For each event add its item to the lists of the items before it, and back if `both_ways`.
+
+    `position_weights` has a row a channel: what the n-th item before counts there, 0 for nothing.
+    """
+    channels, positions = position_weights.shape
+    eras, units = np.empty(channels, np.int64), np.empty(channels)
+    strength = np.empty(channels, np.float32)
     for e in range(len(items)):
         if not weights[e] > 0.0:
             continue
         item = items[e]
-        era = era_of(clock[e], half_life)
-        _renew(rows, item, era)
-        unit = weight_at(clock[e], half_life, int(rows[item].era))
-        rows[item].mass += np.float32(weights[e] * unit)
-        for j in range(len(position_weights)):
+        for c in range(channels):
+            eras[c] = era_of(clock[e], half_lives[c])
+            units[c] = weights[e] * weight_at(clock[e], half_lives[c], eras[c])
+        _renew(rows, item, eras)
+        for c in range(channels):
+            rows[item].mass[c] += _in_units(rows, item, c, units, eras)
+        for j in range(positions):
             other = context[e, j]
             if other == NONE:
                 break
             if other == item:
                 continue
-            _renew(rows, other, era)
-            strength = weights[e] * position_weights[j]
-            _add(rows, other, item, strength * weight_at(clock[e], half_life, int(rows[other].era)))
-            if both_ways:
-                _add(rows, item, other, strength * unit)
+            _renew(rows, other, eras)
+            back = False
+            for c in range(channels):
+                strength[c] = position_weights[c, j] * _in_units(rows, other, c, units, eras)
+                back |= both_ways[c] and strength[c] > 0.0
+            _add(rows, other, item, strength)
+            if back:
+                for c in range(channels):
+                    unit = _in_units(rows, item, c, units, eras) if both_ways[c] else 0.0
+                    strength[c] = position_weights[c, j] * unit
+                _add(rows, item, other, strength)
 
 
 @kernel
-def _renew(rows: Any, slot: int, era: int) -> None:
-    row = rows[slot]
-    if row.era < era:
-        factor = np.float32(era_shift(int(row.era), era))
-        for j in range(len(row.weight)):
-            row.weight[j] *= factor
-        row.mass *= factor
-        row.out *= factor
-        row.era = era
+def _in_units(rows: Any, slot: int, channel: int, units: Any, eras: Any) -> float:
+    """A weight in the units of a row, whose era is later than the event's where that came late."""
+    return float(units[channel] * era_shift(eras[channel], int(rows[slot].era[channel])))
 
 
 @kernel
-def _add(rows: Any, slot: int, other: int, weight: float) -> None:
+def _renew(rows: Any, slot: int, eras: Any) -> None:
     row = rows[slot]
-    row.out += np.float32(weight)
-    weakest, least = 0, np.float32(np.inf)
-    for j in range(len(row.item)):
+    width = len(row.item)
+    for c in range(len(eras)):
+        if row.era[c] < eras[c]:
+            factor = np.float32(era_shift(int(row.era[c]), eras[c]))
+            for j in range(c * width, (c + 1) * width):
+                row.weight[j] *= factor
+            row.mass[c] *= factor
+            row.out[c] *= factor
+            row.era[c] = eras[c]
+
+
+@kernel
+def _add(rows: Any, slot: int, other: int, strength: Any) -> None:
+    row = rows[slot]
+    width, place = len(row.item), NONE
+    for j in range(width):  # without a way out of the loop it looks at many places at once
         if row.item[j] == other:
-            row.weight[j] += np.float32(weight)
-            return
-        if row.item[j] == NONE:
-            row.item[j] = other
-            row.weight[j] = np.float32(weight)
-            return
-        if row.weight[j] < least:
-            least, weakest = row.weight[j], j
-    row.item[weakest] = other
-    row.weight[weakest] = np.float32(weight)
+            place = j
+    if place == NONE:
+        if row.held < width:
+            place = int(row.held)
+            row.held += 1
+        else:
+            place, least = 0, row.weight[0]
+            for j in range(1, width):
+                if row.weight[j] < least:
+                    place, least = j, row.weight[j]
+        row.item[place] = other
+        for c in range(len(strength)):
+            row.weight[c * width + place] = np.float32(0.0)
+    for c in range(len(strength)):
+        row.out[c] += strength[c]
+        row.weight[c * width + place] += strength[c]
 
 
 @kernel
-def similarity(
-    rows: Any, source: int, at: int, era: int, now: float, conditional: bool, shrinkage: float
+def voice(
+    rows: Any, source: int, channel: int, era: int, now: float, conditional: bool, shrinkage: float
 ) -> float:
-    """Similarity of `source` to the neighbour in place `at` of its list, at least 0.
+    """What a weight in the list of `source` counts: the part of the similarity that is its own.
 
-    Cosine w_ij / sqrt((m_i + s)(m_j + s)), or if `conditional` the share w_ij / (o_i + s) of what
-    followed; s is `shrinkage`. `era` is today's, and `now` takes its units to those of the clock.
+    The similarity to a neighbour is the cosine w_ij / sqrt((m_i + s)(m_j + s)), or if `conditional`
+    the share w_ij / (o_i + s) of what followed; s is `shrinkage`. `era` is today's, and `now` takes
+    its units to those of the clock.
     """
     row = rows[source]
-    own = now * era_shift(int(row.era), era)
-    weight = row.weight[at] * own
+    own = now * era_shift(int(row.era[channel]), era)
     if conditional:
-        return float(weight / (row.out * own + shrinkage))
-    other = rows[row.item[at]]
-    mass = other.mass * now * era_shift(int(other.era), era)
-    return float(weight / np.sqrt((row.mass * own + shrinkage) * (mass + shrinkage)))
+        return float(own / (row.out[channel] * own + shrinkage))
+    return float(own / np.sqrt(row.mass[channel] * own + shrinkage))
+
+
+@kernel
+def rarity(rows: Any, slot: int, channel: int, era: int, now: float, shrinkage: float) -> float:
+    """The neighbour's own part of a cosine, see `voice`."""
+    row = rows[slot]
+    mass = row.mass[channel] * now * era_shift(int(row.era[channel]), era)
+    return float(1.0 / np.sqrt(mass + shrinkage))
 
 
 @kernel
 def read_lists(
-    rows: Any, items: Any, weights: Any, conditional: Any, clock: float, half_life: float,
-    shrinkage: float, said: Any, column: int, slots: Any,
+    rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
+    half_lives: Any, shrinkage: float, said: Any, column: int, slots: Any,
 ) -> int:  # fmt: skip
-    """Add up the neighbours of `items` in several readings at once; returns how many there are.
+    """Add up the neighbours of `items` in several readings; returns how many neighbours there are.
 
-    `weights` has a row a reading, with positive numbers first and zeros behind them; the last
-    reading goes furthest back. `conditional` says of each what a list means to it (see
-    `similarity`). Scores go to the columns of `said` from `column` on, which are zero before;
-    `slots` gets the neighbours.
+    `weights` has a row a reading, with positive numbers first and zeros behind them; who hears an
+    item stands behind those who do not. `channels` says what a reading counts, `conditional` what
+    a list means to it (see `voice`). Scores go to the columns of `said` from `column` on, which are
+    zero before; `slots` gets the neighbours.
     """
-    era = era_of(clock, half_life)
-    now = 1.0 / weight_at(clock, half_life, era)
-    count, last = 0, len(weights) - 1
-    for r in range(last, -1, -1):
-        scores = said[:, column + r]
-        for m in range(len(items)):
-            if not weights[r, m] > 0.0:
-                break
-            if items[m] < 0 or items[m] >= len(rows):
+    readings, count, room = len(weights), 0, np.uint32(len(said))
+    eras, nows = np.empty(readings, np.int64), np.empty(readings)
+    for r in range(readings):
+        eras[r] = era_of(clock, half_lives[channels[r]])
+        nows[r] = 1.0 / weight_at(clock, half_lives[channels[r]], eras[r])
+    loud, first = np.empty(readings, np.float32), np.empty(readings, np.int64)
+    for m in range(len(items)):
+        if items[m] < 0 or items[m] >= len(rows):
+            continue
+        row = rows[items[m]]
+        speaking = readings  # from here on
+        for r in range(readings - 1, -1, -1):
+            if weights[r, m] > 0.0:
+                speaking = r
+                first[r] = channels[r] * len(row.item)
+                part = voice(
+                    rows, items[m], channels[r], eras[r], nows[r], conditional[r], shrinkage
+                )
+                loud[r] = weights[r, m] * part
+        for j in range(row.held):
+            other = np.uint32(row.item[j])
+            if other >= room:
                 continue
-            row = rows[items[m]]
-            own = now * era_shift(int(row.era), era)
-            if conditional[r]:
-                loud = np.float32(weights[r, m] * own / (row.out * own + shrinkage))
-            else:
-                loud = np.float32(weights[r, m] * own / np.sqrt(row.mass * own + shrinkage))
-            if r == last:
-                for j in range(len(row.item)):
-                    other = np.uint32(row.item[j])
-                    if other >= np.uint32(len(said)):
-                        break
-                    if scores[other] == 0.0 and row.weight[j] > 0.0:
-                        slots[count] = other
-                        count += 1
-                    scores[other] += loud * row.weight[j]
-            else:
-                for j in range(len(row.item)):
-                    other = np.uint32(row.item[j])
-                    if other >= np.uint32(len(said)):
-                        break
-                    scores[other] += loud * row.weight[j]
-    if not conditional.all():
-        for at in range(count):
-            slot = slots[at]
-            mass = rows[slot].mass * now * era_shift(int(rows[slot].era), era)
-            rare = np.float32(1.0 / np.sqrt(mass + shrinkage))
-            for r in range(last + 1):
-                if not conditional[r]:
-                    said[slot, column + r] *= rare
+            scores = said[other]
+            new = True
+            for r in range(column, column + readings):
+                new &= scores[r] == 0.0
+            if new:
+                slots[count] = other
+                count += 1
+            heard = False
+            for r in range(speaking, readings):
+                gain = loud[r] * row.weight[first[r] + j]
+                scores[column + r] += gain
+                heard |= gain > 0.0
+            if new and not heard:
+                count -= 1
+    for r in range(readings):
+        if not conditional[r]:
+            for at in range(count):
+                rare = rarity(rows, slots[at], channels[r], eras[r], nows[r], shrinkage)
+                said[slots[at], column + r] *= np.float32(rare)
     return count
 
 
 @kernel
 def strongest_sources(
-    rows: Any, items: Any, weights: Any, clock: float, half_life: float, conditional: bool,
-    shrinkage: float, targets: Any, out: Any,
+    rows: Any, items: Any, weights: Any, channel: int, conditional: bool, clock: float,
+    half_life: float, shrinkage: float, targets: Any, out: Any,
 ) -> None:  # fmt: skip
     """For each target the one of `items` whose list gives it most; -1 where none holds it."""
     era = era_of(clock, half_life)
     now = 1.0 / weight_at(clock, half_life, era)
-    for t in range(len(targets)):
-        best, most = NONE, 0.0
-        for m in range(len(items)):
-            source = items[m]
-            if source < 0 or source >= len(rows):
-                continue
-            for j in range(len(rows[source].item)):
-                if rows[source].item[j] == targets[t]:
-                    score = weights[m] * similarity(
-                        rows, source, j, era, now, conditional, shrinkage
-                    )
-                    if score > most:
-                        best, most = source, score
-                    break
-        out[t] = best
+    most = np.zeros(len(targets))
+    out[:] = NONE
+    for m in range(len(items)):
+        source = items[m]
+        if source < 0 or source >= len(rows):
+            continue
+        row = rows[source]
+        part = weights[m] * voice(rows, source, channel, era, now, conditional, shrinkage)
+        for t in range(len(targets)):
+            place = NONE
+            for j in range(len(row.item)):
+                if row.item[j] == targets[t]:
+                    place = j
+            if place != NONE:
+                score = part * row.weight[channel * len(row.item) + place]
+                if score > most[t]:
+                    most[t], out[t] = score, source

@@ -460,9 +460,10 @@ def _forward(
 
 @kernel
 def _backward(
-    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any, second_bias: Any,
-    last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any, to_first_bias: Any,
-    to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any, to_straight: Any,
+    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any,
+    second_bias: Any, last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any,
+    to_first_bias: Any, to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any,
+    to_straight: Any,
 ) -> None:  # fmt: skip
     """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
     one = _layer(x, first, first_bias)

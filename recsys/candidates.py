@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from models.base import NO_SLOTS, Model, Query, Scores, empty_answer
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, RECENT_SIZE, newest_liked
-from models.item_knn import PairModel
+from models.item_knn import FOLLOWS, LONG, SHORT, ItemKnn
 from models.kernels import kernel
 from models.popularity import Popularity
-from models.sequence import LAST_DECAY, LAST_ITEMS
-from models.sequence import Sequence as FollowRules
 from recsys.board import Board
 from recsys.catalogue import Catalogue
 from recsys.photos import Photo
@@ -110,17 +108,19 @@ class Learned:
 
 @dataclass
 class Reading:
-    """What the lists of a pair model say of a stretch of the past, read in one of two ways.
+    """What neighbour lists say of a stretch of the past, read in one of two ways.
 
     Args:
+        channel: what was counted, see `models.item_knn`.
         conditional: read lists as shares of what followed, not as cosines.
         room: how many of the user's newest items speak.
         position_decay: weight of the n-th of them is this to the power n.
     """
 
-    model: PairModel
+    model: ItemKnn
     name: str
     reason: str
+    channel: int = LONG
     conditional: bool = False
     room: int = CONTEXT_SIZE
     position_decay: float = 0.8
@@ -133,12 +133,14 @@ class Reading:
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """All neighbours of the user's newest items."""
         table = context.items.tables[self.model.name]
-        return self.model.recommend(table, self._query(context), self.conditional)
+        return self.model.recommend(table, self._query(context), self.channel, self.conditional)
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The past item that gave most of each score."""
         table = context.items.tables[self.model.name]
-        return self.model.carriers(table, self._query(context), items, self.conditional)
+        return self.model.carriers(
+            table, self._query(context), items, self.channel, self.conditional
+        )
 
     def loudness(self, query: Query) -> NDArray[np.float32]:
         """How loud each item of the longer query speaks here, shape (m,); zeros behind the room."""
@@ -182,6 +184,7 @@ class Together:
     def __init__(self, readings: Sequence[Reading], column: int) -> None:
         self.readings, self.column = tuple(readings), column
         self.model = readings[0].model
+        self._channels = np.array([reading.channel for reading in readings])
         self._conditional = np.array([reading.conditional for reading in readings])
         self._room = max(reading.room for reading in readings)
 
@@ -193,7 +196,7 @@ class Together:
         weights = np.array([reading.loudness(query) for reading in self.readings], np.float32)
         count = self.model.read(
             context.items.tables[self.model.name], query.items[: self._room], weights,
-            self._conditional, query.clock, board.said, self.column, board.room,
+            self._channels, self._conditional, query.clock, board.said, self.column, board.room,
         )  # fmt: skip
         board.offer(self.column, len(self.readings), board.room[:count])
 
@@ -400,25 +403,18 @@ class UnknownSourceError(ValueError):
     """A source was asked for that neither this package nor an installed one has."""
 
 
-def readings_of(model: PairModel) -> list[Source]:
-    """The ways in which the lists of a pair model are read, next to each other."""
-    name = model.name
-    if name == "knn-long":
-        much = "goes with much of what you had, most of all with {item}"
-        return [
-            Reading(model, name, "goes with {item}"),
-            Reading(model, "knn-newest", "goes with {item}", room=1, share=0.5),
-            Reading(model, "knn-history", much, room=RECENT_SIZE, position_decay=0.97),
-        ]
-    if name == "knn-short":
-        along = "lately bought along with {item}"
-        return [
-            Reading(model, name, "lately goes with {item}"),
-            Reading(model, "knn-share", along, True, RECENT_SIZE, 0.97),
-        ]
-    if isinstance(model, FollowRules):
-        return [Reading(model, name, "often follows {item}", True, LAST_ITEMS, LAST_DECAY)]
-    return [Reading(model, name, "goes with {item}", model.config.conditional)]
+def readings_of(knn: ItemKnn) -> list[Source]:
+    """The ways in which neighbour lists are read; those that go furthest back stand last."""
+    much = "goes with much of what you had, most of all with {item}"
+    along = "lately bought along with {item}"
+    return [
+        Reading(knn, "knn-newest", "goes with {item}", room=1, share=0.5),
+        Reading(knn, "sequence", "often follows {item}", FOLLOWS, True, 3, 0.5),
+        Reading(knn, "knn-long", "goes with {item}"),
+        Reading(knn, "knn-short", "lately goes with {item}", SHORT),
+        Reading(knn, "knn-share", along, SHORT, True, RECENT_SIZE, 0.97),
+        Reading(knn, "knn-history", much, LONG, False, RECENT_SIZE, 0.97),
+    ]
 
 
 def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
@@ -426,7 +422,7 @@ def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
     popularity = next(model for model in items.models if isinstance(model, Popularity))
     sources: list[Source] = []
     for model in items.models:
-        if isinstance(model, PairModel):
+        if isinstance(model, ItemKnn):
             sources += readings_of(model)
         elif model is not popularity:
             sources.append(Learned(model, REASONS.get(model.name, "goes with {item}")))

@@ -169,15 +169,20 @@ def default_groups(sources: Sequence[str], popularity: Popularity) -> tuple[Grou
 @kernel
 def _source_scores(scores: Any, found: Any, out: Any) -> None:
     count, sources = scores.shape
+    highest = np.full(sources, np.float32(1e-12))
+    for row in range(count):
+        for s in range(sources):
+            highest[s] = max(highest[s], scores[row, s])
     for s in range(sources):
-        highest = np.float32(1e-12)
-        for row in range(count):
-            highest = max(highest, scores[row, s])
-        for row in range(count):
-            share = scores[row, s] / highest
-            out[row, 0] += share / sources
-            out[row, 1] += (found[row] >> np.uint32(s)) & np.uint32(1)
+        highest[s] = np.float32(1.0) / highest[s]
+    for row in range(count):
+        total, bits = np.float32(0.0), found[row]
+        for s in range(sources):
+            share = scores[row, s] * highest[s]
             out[row, 2 + s] = share
+            total += share
+            out[row, 1] += (bits >> np.uint32(s)) & np.uint32(1)
+        out[row, 0] = total / sources
 
 
 @kernel

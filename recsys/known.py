@@ -13,7 +13,7 @@ import numpy as np
 
 from models.base import Query
 from models.columns import NONE, Slots
-from recsys.candidates import Learned
+from recsys.candidates import Learned, Reading
 from recsys.removed import reason_of, removed
 from recsys.settings import Settings
 from recsys.state import History, UserState
@@ -27,6 +27,7 @@ from streams.newest import newest_record
 from streams.partition import partition_of
 from streams.state_log import restore
 
+READINGS_SHOWN = ("knn-long", "knn-short", "sequence")  # that differ for a single item
 NEIGHBOURS_SHOWN = 10
 USED_FOR = {
     "counts": "to tell new users from old ones when ranking",
@@ -218,8 +219,14 @@ class Known:
         query = self._query(np.array([slot], np.int32), np.ones(1, np.float32))
         near = {}
         for source in self.pipeline.sources:
-            if isinstance(source, Learned):
-                slots, scores = source.model.recommend(self.items.tables[source.name], query)
+            answer = None
+            if isinstance(source, Reading) and source.name in READINGS_SHOWN:
+                table = self.items.tables[source.model.name]
+                answer = source.model.recommend(table, query, source.channel, source.conditional)
+            elif isinstance(source, Learned):
+                answer = source.model.recommend(self.items.tables[source.name], query)
+            if answer is not None:
+                slots, scores = answer
                 best = np.argsort(-scores, kind="stable")
                 best = best[slots[best] != slot][:NEIGHBOURS_SHOWN]
                 near[source.name] = [

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from models.base import NO_SLOTS, Model
 from models.columns import NONE, Slots
-from models.item_knn import item_knn_long, item_knn_short
+from models.item_knn import ItemKnn
 from models.mapping import ImageMapping, association
 from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
-from models.sequence import Sequence
 from recsys.board import Board
 from recsys.candidates import Context, Source, choose_sources, queries_of, speakers_of
 from recsys.catalogue import Catalogue
@@ -71,10 +70,7 @@ class PipelineConfig:
 
 def default_models() -> tuple[Model, ...]:
     """The models an `ItemState` keeps tables for."""
-    return (
-        Popularity(), item_knn_long(), item_knn_short(), Sequence(), MatrixFactorisation(),
-        Profile(),
-    )  # fmt: skip
+    return Popularity(), ItemKnn(), MatrixFactorisation(), Profile()
 
 
 def no_photo(_event: int) -> Photo | None:

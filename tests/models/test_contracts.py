@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 
 from models.checkpoint import load, save
-from models.item_knn import item_knn_long, item_knn_short
+from models.item_knn import ItemKnn
 from models.mf import FactorsConfig, MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile
-from models.sequence import Sequence
 from tests.models.logs import item_events, query, table_of, walks
 
 COUNTED = {
     "popularity": Popularity,
-    "knn-long": item_knn_long,
-    "knn-short": item_knn_short,
-    "sequence": Sequence,
+    "knn": ItemKnn,
 }
 VECTORS = {
     "factors": lambda: MatrixFactorisation(FactorsConfig(factors=4)),

@@ -1,4 +1,4 @@
-"""Item kNN and sequences against brute force."""
+"""Item kNN in its channels against brute force."""
 
 import math
 from collections import defaultdict
@@ -6,13 +6,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from models.item_knn import PairConfig, PairModel
-from models.sequence import Sequence
+from models.item_knn import FOLLOWS, LONG, SHORT, Channel, ItemKnn, KnnConfig
 from tests.models.logs import item_events, query, table_of, walks
 
 
 def brute_force(config, items, contexts, weights, clock, now):
-    """Decayed pair weights, masses and sums, in dictionaries."""
+    """Decayed pair weights, masses and sums of one channel, in dictionaries."""
     pairs, masses, outs = defaultdict(float), defaultdict(float), defaultdict(float)
     for item, before, weight, at in zip(items, contexts, weights, clock, strict=True):
         if weight <= 0:
@@ -29,58 +28,84 @@ def brute_force(config, items, contexts, weights, clock, now):
     return pairs, masses, outs
 
 
-def expected_scores(config, pairs, masses, outs, history, query_weights):
+def expected_scores(conditional, s, pairs, masses, outs, history, query_weights):
     scores = defaultdict(float)
-    s = config.shrinkage
     for source, weight in zip(history, query_weights, strict=True):
         for (a, b), value in pairs.items():
             if a == source:
-                if config.conditional:
+                if conditional:
                     scores[b] += weight * value / (outs[a] + s)
                 else:
                     scores[b] += weight * value / math.sqrt((masses[a] + s) * (masses[b] + s))
     return scores
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        PairConfig(neighbours=64),
-        PairConfig(neighbours=64, half_life_events=40.0, shrinkage=0.3),
-        PairConfig(neighbours=64, positions=3, both_ways=False, conditional=True),
-        PairConfig(neighbours=64, half_life_events=25.0, conditional=True, position_decay=0.5),
-    ],
+CHANNELS = (
+    Channel(),
+    Channel(40.0),
+    Channel(0.0, 3, 0.9, both_ways=False),
+    Channel(25.0, position_decay=0.5),
 )
-def test_scores_equal_brute_force(config):
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("channel", range(len(CHANNELS)))
+@pytest.mark.parametrize("shrinkage", [1.0, 0.3])
+def test_scores_equal_brute_force(channel, conditional, shrinkage):
     items, contexts = walks(600)
     rng = np.random.default_rng(1)
     weights = rng.choice([0.5, 1.0, -1.0], 600)
     clock = np.arange(1.0, 601.0)
     late = rng.random(600) < 0.1
     clock[late] *= rng.random(late.sum())
-    model = PairModel("pairs", config)
+    model = ItemKnn(KnnConfig(64, CHANNELS, shrinkage))
     table = table_of(model)
     for start in range(0, 600, 150):
         span = slice(start, start + 150)
         model.learn(table, item_events(items[span], contexts[span], weights[span], clock[span]))
     history, query_weights = [4, 9, 17], [1.0, 0.7, 0.2]
-    pairs, masses, outs = brute_force(config, items, contexts, weights, clock, 600.0)
-    expected = expected_scores(config, pairs, masses, outs, history, query_weights)
-    slots, scores = model.recommend(table, query(history, query_weights, clock=600.0))
+    counted = brute_force(CHANNELS[channel], items, contexts, weights, clock, 600.0)
+    expected = expected_scores(conditional, shrinkage, *counted, history, query_weights)
+    asked = query(history, query_weights, clock=600.0)
+    slots, scores = model.recommend(table, asked, channel, conditional)
     assert set(slots.tolist()) == {item for item, score in expected.items() if score > 0}
     for slot, score in zip(slots.tolist(), scores.tolist(), strict=True):
         assert score == pytest.approx(expected[slot], rel=1e-3)
-    carriers = model.carriers(table, query(history, query_weights, clock=600.0), slots)
+    carriers = model.carriers(table, asked, slots, channel, conditional)
     for slot, carrier in zip(slots.tolist(), carriers.tolist(), strict=True):
         alone = {
-            source: expected_scores(config, pairs, masses, outs, [source], [weight])[slot]
+            source: expected_scores(conditional, shrinkage, *counted, [source], [weight])[slot]
             for source, weight in zip(history, query_weights, strict=True)
         }
         assert alone[carrier] == pytest.approx(max(alone.values()), rel=1e-3)
 
 
+def test_readings_together_say_what_each_says_alone():
+    model = ItemKnn()
+    table = table_of(model)
+    items, contexts = walks(600)
+    model.learn(table, item_events(items, contexts))
+    weights = np.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.9, 0.8, 0.7]], np.float32)
+    channels, conditional = np.array([LONG, FOLLOWS, SHORT]), np.array([False, True, False])
+    said, slots = np.zeros((50, 5), np.float32), np.zeros(50, np.int32)
+    past = np.array([4, 9, 17], np.int32)
+    count = model.read(table, past, weights, channels, conditional, 600.0, said, 1, slots)
+    assert len(set(slots[:count].tolist())) == count
+    assert not said[:, [0, 4]].any()
+    for r in range(3):
+        heard = int((weights[r] > 0).sum())
+        asked = query(past[:heard], weights[r, :heard], clock=600.0)
+        alone, scores = model.recommend(table, asked, channels[r], conditional[r])
+        np.testing.assert_allclose(said[alone, 1 + r], scores, rtol=1e-6)
+        assert np.count_nonzero(said[:, 1 + r]) == len(alone)
+        assert set(alone.tolist()) <= set(slots[:count].tolist())
+
+
+ONE_WAY = (Channel(0.0, 1, both_ways=False), Channel())
+
+
 def test_lists_stay_bounded_and_keep_the_strong():
-    model = PairModel("pairs", PairConfig(neighbours=4, positions=1, both_ways=False))
+    model = ItemKnn(KnnConfig(4, ONE_WAY))
     table = table_of(model, 100)
     strong = [1, 2, 3] * 10
     model.learn(table, item_events(strong, [[0]] * 30))
@@ -89,15 +114,24 @@ def test_lists_stay_bounded_and_keep_the_strong():
 
 
 def test_old_neighbours_fade_out_of_a_full_list():
-    model = PairModel("pairs", PairConfig(10.0, neighbours=2, positions=1, both_ways=False))
+    model = ItemKnn(KnnConfig(2, (Channel(10.0, 1, both_ways=False), Channel(10.0))))
     table = table_of(model)
     model.learn(table, item_events([1, 2] * 5, [[0]] * 10, clock=[1.0] * 10))
     model.learn(table, item_events([3, 3, 4, 4], [[0]] * 4, clock=[500.0] * 4))
     assert set(table["item"][0].tolist()) == {3, 4}
 
 
+def test_a_new_neighbour_takes_nothing_over_from_the_one_that_left():
+    model = ItemKnn(KnnConfig(2, ONE_WAY))
+    table = table_of(model)
+    model.learn(table, item_events([1] * 9 + [2] * 5, [[0]] * 14))
+    model.learn(table, item_events([3], [[0]], clock=[15.0]))
+    assert table["item"][0].tolist() == [1, 3]
+    assert table["weight"][0].tolist() == [9.0, 1.0, 9.0, 1.0]
+
+
 def test_far_along_the_clock_nothing_overflows():
-    model = PairModel("pairs", PairConfig(5.0))
+    model = ItemKnn(KnnConfig(channels=(Channel(5.0), Channel(50.0))))
     table = table_of(model)
     for clock in (1.0, 1e4, 1e8, 2e9):
         model.learn(table, item_events([1, 2], [[], [1]], clock=[clock, clock]))
@@ -111,10 +145,9 @@ def test_far_along_the_clock_nothing_overflows():
 
 
 def test_sequences_are_directed_and_look_at_the_last_three():
-    model = Sequence()
+    model = ItemKnn()
     table = table_of(model)
-    model.learn(table, item_events([1, 2, 3, 4], [[], [1], [2, 1], [3, 2, 1]]))
-    assert model.recommend(table, query([4]))[0].tolist() == []
-    slots, scores = model.recommend(table, query([1]))
+    model.learn(table, item_events([1, 2, 3, 4, 5], [[], [1], [2, 1], [3, 2, 1], [4, 3, 2, 1]]))
+    assert model.recommend(table, query([5]), FOLLOWS, conditional=True)[0].tolist() == []
+    slots, scores = model.recommend(table, query([1]), FOLLOWS, conditional=True)
     assert slots[np.argsort(-scores)].tolist() == [2, 3, 4]
-    assert model.recommend(table, query([9, 9, 9, 1]))[0].tolist() == []

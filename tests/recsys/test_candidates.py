@@ -89,7 +89,7 @@ def test_readings_of_the_same_lists_say_together_what_each_says_alone():
     world.learn(seeded_log(400))
     speakers = speakers_of(world.pipeline.sources)
     groups = [speaker for speaker in speakers if isinstance(speaker, Together)]
-    assert [len(group.readings) for group in groups] == [3, 2, 1]
+    assert [len(group.readings) for group in groups] == [6]
     user = world.users.find("u1")
     context = world.pipeline.context_for(world.users, user, START_S * 1000 + 10**9, 5)
     answers = []

@@ -42,7 +42,7 @@ def seen():
 
 
 def test_sources(seen):
-    first = "knn-long"
+    first = "knn-newest"
     np.testing.assert_allclose(seen[f"{first}:share"], [0.25, 0.5, 0, 1])
     np.testing.assert_allclose(seen["prior"], np.array([0.25, 0.5, 0, 1]) / seen["sources"], 1e-5)
     np.testing.assert_array_equal(seen["found-by"], [1, 1, 0, 2])
