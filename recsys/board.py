@@ -120,7 +120,7 @@ def _put(
                 counters[0] += 1
             said[slot] = score
             if score > lowest and usable[slot]:
-                count = push(slot, score, count, best_slots, best)
+                count = push(int(slot), score, count, best_slots, best)
                 if count == len(best):
                     lowest = best[0]
     taken[column] = count
@@ -145,7 +145,7 @@ def _offer(
             if not scores[slot] < np.inf:
                 scores[slot] = np.float32(0.0)
             elif scores[slot] > lowest and usable[slot]:
-                count = push(slot, scores[slot], count, mine, top)
+                count = push(int(slot), scores[slot], count, mine, top)
                 if count == len(top):
                     lowest = top[0]
         taken[c] = count

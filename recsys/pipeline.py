@@ -21,7 +21,7 @@ from models.mapping import ImageMapping, association
 from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
-from recsys.board import Board
+from recsys.board import Board, Candidates
 from recsys.candidates import Context, Source, choose_sources, queries_of, speakers_of
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES, EventBatch
@@ -234,12 +234,15 @@ class Pipeline:
         known = self._newest_lists.get(_moment(users, user_slot))
         return known or self._scored(self.context_for(users, user_slot, now_ms, 1))
 
-    def _scored(self, context: Context) -> Scored:
+    def candidates(self, context: Context) -> Candidates:
+        """The union of what all sources find."""
         self._board.open(context.query.usable, context.limit)
         for speaker in self._speakers:
             speaker.speak(context, self._board)
-        candidates = self._board.union()
-        scored = self.rank.score(context, candidates)
+        return self._board.union()
+
+    def _scored(self, context: Context) -> Scored:
+        scored = self.rank.score(context, self.candidates(context))
         if context.photo is None or self._image is None:
             return scored
         return hear_photo(scored, self._image, context.photo.weight)

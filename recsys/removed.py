@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Slots
-from recsys.candidates import Candidates, Context, Union
+from recsys.board import Candidates
+from recsys.candidates import Context
 from recsys.pipeline import Pipeline
 from recsys.rerank import RerankConfig, groups_of
 from recsys.state import UserState
@@ -82,8 +83,7 @@ def _all(pipeline: Pipeline, context: Context) -> tuple[Candidates, NDArray[np.f
     """The union as if every item might be listed, with the ranker's scores, boosts included."""
     everything = np.ones(len(context.query.usable), np.bool_)
     free = replace(context, query=replace(context.query, usable=everything))
-    answers = [source.candidates(free) for source in pipeline.sources]
-    candidates = Union(pipeline.sources).join(answers, everything, context.limit)
+    candidates = pipeline.candidates(free)
     scores = pipeline.rank.score(free, candidates).scores
     rules = pipeline.rules.over(pipeline.catalogue)
     return candidates, scores if rules is None else scores + rules.boost[candidates.items]
