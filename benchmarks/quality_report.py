@@ -150,7 +150,7 @@ def _methods(numbers: Numbers) -> Iterator[dict[str, str]]:
             "recsys / it": f"{ratio['ratio']:.2f}" if ratio and ratio["ratio"] else "",
             "p": f"{ratio['p']:.0e}" if ratio else "",
             "learn, µs": f"{each['learn_us']:.0f}", "list, µs": f"{each['recommend_us']:.0f}",
-            "MB": f"{each['memory_bytes'] / 1e6:.0f}",
+            "MB": f"{each['memory_bytes'] / 1e6:.0f}" if each["memory_bytes"] else "-",
         }  # fmt: skip
 
 
