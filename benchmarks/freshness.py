@@ -13,7 +13,8 @@ from benchmarks.event_log import Shop
 from streams import topics
 
 USERS, ITEMS = 5_000, 4_000
-DRAIN_S = 3.0
+DRAIN_S, DRAINED_S_MAX = 3.0, 60.0
+REQUESTS_PER_S = 50
 
 
 def run(bench: Bench) -> list[Table]:
@@ -22,8 +23,12 @@ def run(bench: Bench) -> list[Table]:
     rows = []
     for partitions in (4, 24) if not bench.quick else (4,):
         rows += _at_rates(bench, partitions, rates if partitions == 4 else rates[:2])
-    notes = ["`own lists`: lists written by events. First event: right after the worker's start."]
-    return [Table("From event to list, one worker", list(rows[0]), rows, notes,
+    notes = [
+        "`own lists`: lists written by events. First event: right after the worker's start. "
+        "Requests: from a request to its own list, nothing else under way. A rate that is more "
+        "than the machine has leaves events unanswered when the reading ends."
+    ]
+    return [Table("From event to list, one worker", list(rows[-1]), rows, notes,
                   ("lines", "run", "p50_ms", "p99_ms"))]  # fmt: skip
 
 
@@ -44,11 +49,39 @@ def _at_rates(bench: Bench, partitions: int, rates: tuple[int, ...]) -> list[dic
         name = f"first event, {partitions} partitions"
         rows.append(_measure(bench, worker, prefix, partitions, 1, 1.0, name))
     seconds = float(bench.size(15, 3))
+    rows.append(_ask(bench, prefix, partitions, seconds))
     for rate in rates:
         name = f"{rate:,}/s, {partitions} partitions"
         rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
     worker.stop()
     return rows
+
+
+def _ask(bench: Bench, prefix: str, partitions: int, seconds: float) -> dict[str, Any]:
+    found = process.run("requests", {
+        "bootstrap": bench.connection.bootstrap, "requests": topics.REQUESTS.name(prefix),
+        "lists": topics.RECOMMENDATIONS.name(prefix), "partitions": partitions,
+        "rate": REQUESTS_PER_S, "seconds": seconds, "users": USERS,
+    })  # fmt: skip
+    return _row(f"{REQUESTS_PER_S} requests/s, {partitions} partitions", found)
+
+
+def _drain(worker: workers.WorkerProcess, events: int) -> None:
+    """Wait for a worker that is behind, so that the next rate finds it idle."""
+    left = events - worker.laps[-1]["events"]
+    until = time.monotonic() + DRAINED_S_MAX
+    while left > 0 and time.monotonic() < until:
+        time.sleep(1.0)
+        left -= worker.lap()["events"]
+
+
+def _row(name: str, found: dict[str, Any], **more: Any) -> dict[str, Any]:
+    quantiles = {key: found[key] for key in ("p50_ms", "p95_ms", "p99_ms", "p99.9_ms")}
+    return {
+        "run": name, "events": found["events"], "answered": found["answered"],
+        "own lists": found["lists"],
+        **{key: None if ms is None else round(ms, 1) for key, ms in quantiles.items()}, **more,
+    }  # fmt: skip
 
 
 def _measure(
@@ -66,14 +99,10 @@ def _measure(
     })  # fmt: skip
     time.sleep(DRAIN_S)
     lap = worker.lap()
+    _drain(worker, sent["events"])
     reader.write(str(sent["from_ms"]))
     found = reader.finish()
-    return {
-        "run": name,
-        "events": found["events"],
-        "answered": found["answered"],
-        "own lists": found["lists"],
-        **{key: round(found[key], 1) for key in ("p50_ms", "p95_ms", "p99_ms", "p99.9_ms")},
-        "CPU us/event": round(lap["cpu_us_per_event"]),
-        "producer late ms": round(sent["late_ms_max"]),
-    }
+    return _row(
+        name, found, **{"CPU us/event": round(lap["cpu_us_per_event"]),
+                        "producer late ms": round(sent["late_ms_max"])},
+    )  # fmt: skip

@@ -20,20 +20,40 @@ def run(bench: Bench) -> list[Table]:
         found = process.run("kernels", {
             "items": items, "users": bench.size(20_000, 100), "events": bench.size(20_000, 400),
             "lists": bench.size(500, 20), "implicit": items <= 100_000,
+            "river": items <= 10_000,
         })  # fmt: skip
         rows.append({"items": items, **{name: round(value, 2) for name, value in found.items()}})
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = _cells(bench)
     nearest = [
-        _nearest(count, bench) for count in ((10_000, 100_000) if not bench.quick else (500,))
+        _nearest(count, bench)
+        for count in ((10_000, 100_000, 1_000_000) if not bench.quick else (500,))
     ]
     return [
         Table("Model code alone, CPU on one core", columns, rows,
               ["implicit: item kNN (K=32) fitted to the same events, one list at a time; numpy: "
-               "factors @ user, then argpartition: no candidates, no ranking."],
+               "factors @ user, then argpartition: no candidates, no ranking. River: FunkMF, which "
+               "predicts one item at a time."],
               ("lines", "items", "list us", "numpy list us", "implicit list us")),
+        Table("Candidates by factors, 50 of them, CPU on one core", list(cells[0]), cells,
+              ["Factors of an ALS fit to a synthetic shop, questions of its users folded in."]),
         Table("Nearest vectors, 64 numbers each, 100 of them", list(nearest[0]), nearest,
               ["Searched while vectors are replaced: a put of 10 after every 10 searches."]),
     ]  # fmt: skip
+
+
+def _cells(bench: Bench) -> list[dict[str, Any]]:
+    """What the factor and the profile source search, against exact products."""
+    rows = []
+    for items in (10_000, 100_000, 1_000_000) if not bench.quick else (2_000,):
+        found = process.run("cells", {
+            "items": items, "users": bench.size(40_000, 200), "questions": bench.size(100, 5),
+            "events": bench.size(max(1_000_000, 3 * items), 10_000),
+        })  # fmt: skip
+        for kind, figures in found.items():
+            rounded = {name: round(value, 3) for name, value in figures.items()}
+            rows.append({"items": items, "by": kind, **rounded})
+    return rows
 
 
 def _nearest(count: int, bench: Bench) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Running contenders: one process each, with a time limit, and its figures as a dict."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class ContenderError(Exception):
     """A contender failed; the message holds the end of what it printed."""
+
+
+_started: "weakref.WeakSet[Contender]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A benchmark that fails leaves nobody behind."""
+    for contender in list(_started):
+        contender.kill()
 
 
 class Contender:
@@ -25,6 +37,7 @@ class Contender:
             cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )  # fmt: skip
+        _started.add(self)
 
     @property
     def pid(self) -> int:
@@ -50,9 +63,10 @@ class Contender:
             self.kill()
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.kill()
-        self._process.communicate()
+        """End it as a power cut would; one that has ended is let be."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
     def finish(self, timeout_s: float = 600.0) -> dict[str, Any]:
         """Close its standard input, wait for its end, and return its figures."""

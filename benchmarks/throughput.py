@@ -25,6 +25,7 @@ def contenders(bench: Bench) -> dict[str, tuple[str, dict[str, Any], str]]:
         "limit: aiokafka consume and decode": (
             "consume", {"client": "aiokafka", "decode": True}, here
         ),
+        "limit: the small work alone, no Kafka": ("small_work", {}, here),
     }  # fmt: skip
     rivals = bench.rivals_python()
     if rivals is not None:

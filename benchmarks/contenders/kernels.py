@@ -110,6 +110,28 @@ def implicit_plainly(shop: Shop, lists: int) -> tuple[float, float]:
     return fitted - started, 1e6 * (time.process_time() - fitted) / lists
 
 
+def river_plainly(shop: Shop, lists: int) -> tuple[float, float]:
+    """Microseconds to learn an event and to make a list with River's `reco.FunkMF`.
+
+    It predicts one item at a time: a list asks for every item.
+    """
+    from river import reco
+
+    model = reco.FunkMF(n_factors=FACTORS, seed=1)
+    rows = list(shop.rows())
+    started = time.process_time()
+    for user, item, _, _ in rows:
+        model.learn_one(user=user, item=item, y=1.0)
+    learned = time.process_time()
+    names = [f"i{item}" for item in range(shop.items)]
+    for number in range(lists):
+        user = f"u{number % shop.users}"
+        scores = np.array([model.predict_one(user=user, item=name) for name in names])
+        np.argpartition(-scores, 10)[:10]
+    listed = time.process_time()
+    return 1e6 * (learned - started) / len(rows), 1e6 * (listed - learned) / lists
+
+
 def work(given: dict[str, Any]) -> dict[str, Any]:
     """Learn, then recommend."""
     shop = Shop(given["events"], given["users"], given["items"])
@@ -140,6 +162,10 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     if given["implicit"]:
         fit_s, list_us = implicit_plainly(shop, min(given["lists"], 500))
         figures |= {"implicit fit s": fit_s, "implicit list us": list_us}
+    if given["river"]:
+        few = replace(shop, events=min(2_000, shop.events))
+        learn_us, list_us = river_plainly(few, 3)
+        figures |= {"River us/event": learn_us, "River list us": list_us}
     return figures
 
 
