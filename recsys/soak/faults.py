@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models import checkpoint
+from models.checkpoint import CheckpointError
 from recsys import snapshots
 from recsys.soak.proxy import Proxy
 from recsys.soak.shop import Shop
@@ -228,5 +229,8 @@ def _fill(path: Path) -> None:
 
 
 def _change_version(path: Path) -> None:
-    content = checkpoint.load(path, kind=snapshots.KIND, version=snapshots.VERSION)
+    try:
+        content = checkpoint.load(path, kind=snapshots.KIND, version=snapshots.VERSION)
+    except CheckpointError:  # it is broken from the last time: its lane has written nothing since
+        return
     checkpoint.save(path, content, kind=snapshots.KIND, version=snapshots.VERSION + 1)
