@@ -88,10 +88,10 @@ class Faults:
         """Another worker comes, and goes again after a while: told to, or killed."""
         tally = self.tally("worker joins and leaves")
         tally.tried += 1
-        since = time.monotonic()
         spare = self._spare()
         spare.start()
         await asyncio.sleep(self._random.uniform(2.0, 8.0))
+        since = time.monotonic()
         if self._random.random() < 0.5:
             spare.kill()
         else:

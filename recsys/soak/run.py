@@ -101,8 +101,9 @@ class Report:
 
     @property
     def findings(self) -> list[str]:
-        """What was found wrong, in words."""
-        return [each for account in self.accounts for each in account.findings]
+        """What was found wrong or is worth a look, in words."""
+        noted = [f"{row.fault}: {note}" for row in self.rows for note in row.notes]
+        return [each for account in self.accounts for each in account.findings] + noted
 
 
 async def run(plan: Plan, seed: int, say: Say, report: Report) -> None:
@@ -332,4 +333,5 @@ def as_document(report: Report, command: str) -> str:
         f"(up to {accepted:,} a broker) and the state was compared with an undisturbed run of the "
         f"same log.\n\n{as_markdown(as_rows(report))}\n{drained}"
         f"Resident memory of a worker at each account, MB: {memory}.\n"
+        + "".join(f"- {finding}\n" for finding in report.findings)
     )
