@@ -9,6 +9,7 @@ from models import history
 from recsys import state
 from recsys.pipeline import EVENT_WEIGHTS, default_models
 from recsys.state import DAY_S, ItemState, StateError, StateLimits, UserState
+from streams.partition import partition_of
 from tests.recsys.logs import START_S, Event, World, batch_of, chunks, logs, seeded_log
 
 SMALL = StateLimits(entries_max=64)
@@ -266,6 +267,24 @@ def test_unknown_versions_are_refused():
     snapshot = world.users.snapshot() | {"version": np.array([9])}
     with pytest.raises(StateError, match="version"):
         UserState(world.items).restore(snapshot)
+
+
+@settings(max_examples=25, deadline=None)
+@given(log=logs(users=12), counts=st.tuples(st.integers(1, 3), st.integers(4, 9)))
+def test_the_number_of_partitions_changes_nothing_of_a_user(log, counts):
+    """What a replay into topics with another number of partitions rests on."""
+
+    def rows(partitions: int) -> dict[bytes, bytes | None]:
+        world, found = World(), {}
+        for number in range(partitions):
+            world.users = UserState(world.items)
+            mine = [e for e in log if partition_of(e.user.encode(), partitions) == number]
+            if mine:
+                world.learn(mine)
+            found |= {k: v for k, v in world.users.records() if k != state._LANE_KEY}
+        return found
+
+    assert rows(counts[0]) == rows(counts[1])
 
 
 def test_a_newer_worker_takes_over_what_an_older_one_wrote(monkeypatch):
