@@ -14,7 +14,7 @@ from recsys.event_batch import EventBatch
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.state import ItemState, UserState
-from streams.events import EVENT_TYPES
+from streams.events import EVENT_TYPES, Product
 
 USERS, ITEMS, ROUNDS = 3, 12, 3
 EVENTS = 2 * ITEMS
@@ -26,7 +26,10 @@ def practise(pipeline: Pipeline) -> None:
     There must be several candidates of every source: numba compiles one row's layout apart.
     """
     items = ItemState(default_models())  # of its own: models remember what they last saw
-    mine = Pipeline(pipeline.config, items, Catalogue(items))
+    catalogue = Catalogue(items)
+    for n in range(2 * ITEMS):  # every second of them nobody ever touches
+        catalogue.put(Product(item_id=f"i{n}", title=f"hat {n % 3}", category=f"c{n % 2}"))
+    mine = Pipeline(pipeline.config, items, catalogue)
     users = UserState(items)
     numbers = np.arange(EVENTS)
     for number in range(ROUNDS):

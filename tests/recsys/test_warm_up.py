@@ -16,7 +16,7 @@ from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.state import ItemState, UserState
 from recsys.warm_up import practise
-from streams.events import EVENT_TYPES, RecommendationRequest
+from streams.events import EVENT_TYPES, CandidateFilter, Product, RecommendationRequest
 
 DAY_MS = 86_400_000
 
@@ -42,6 +42,15 @@ def traffic(users: UserState, rng: random.Random, count: int) -> EventBatch:
     )  # fmt: skip
 
 
+def catalogue_of(items: ItemState) -> Catalogue:
+    """Products that share words and categories; some nobody has touched."""
+    catalogue = Catalogue(items)
+    for n in range(60):
+        title, category = f"red hat {n % 7}", f"c{n % 5}"
+        catalogue.put(Product(item_id=f"i{n}", title=title, category=category, price=float(n)))
+    return catalogue
+
+
 def work(pipeline: Pipeline, users: UserState, rng: random.Random) -> None:
     """A while of a worker's life: events, lists, requests, rounds that are taken back."""
     for number in range(12):
@@ -53,9 +62,12 @@ def work(pipeline: Pipeline, users: UserState, rng: random.Random) -> None:
             assert ranked is not None
             pipeline.explain(ranked)
         pipeline.fold(ItemUpdates.decode(pipeline.items, updates.encode(pipeline.items)))
-        request = RecommendationRequest("u1", f"r{number}", context_items=("i1", "i2"))
+        request = RecommendationRequest("u1", f"r{number}", context_items=["i1", "i2"])
+        some = CandidateFilter(categories=["c1"])
         for slot in (-1, users.find("u1")):
             pipeline.recommend(users, slot, 40 * DAY_MS, 5, request)
+            filtered = RecommendationRequest("u1", f"f{number}", filter=some)
+            pipeline.recommend(users, slot, 40 * DAY_MS, 5, filtered)
         users.dirty_records()
         pipeline.items.dirty_records()
         if number % 4:
@@ -70,7 +82,7 @@ def late() -> set[str]:
     """Kernels that compile after the warm-up, in a process that compiled nothing before."""
     models = default_models()
     items = ItemState(models)
-    pipeline = Pipeline(PipelineConfig(), items, Catalogue(items))
+    pipeline = Pipeline(PipelineConfig(), items, catalogue_of(items))
     practise(pipeline)
     before = compiled()
     users, rng = UserState(items), random.Random(4)
@@ -80,12 +92,12 @@ def late() -> set[str]:
     restored_items.load_records(items.records())
     restored = UserState(restored_items)
     restored.load_records(users.records())
-    work(Pipeline(PipelineConfig(), restored_items, Catalogue(restored_items)), restored, rng)
+    work(Pipeline(PipelineConfig(), restored_items, catalogue_of(restored_items)), restored, rng)
 
     keys = restored_items.ids.keys[:10]
     vectors = np.eye(10, 32, dtype=np.float32)
     restored_items.swap_factors("v1", keys, vectors)
-    work(Pipeline(PipelineConfig(), restored_items, Catalogue(restored_items)), restored, rng)
+    work(Pipeline(PipelineConfig(), restored_items, catalogue_of(restored_items)), restored, rng)
     return {name for name, _ in compiled() - before}
 
 
