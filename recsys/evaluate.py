@@ -22,6 +22,7 @@ from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.state import ItemState, StateLimits, UserState
+from recsys.warm_up import practise
 from streams.events import RankedItem
 
 TIMED_EVENTS = 10_000  # of the log's end, learned once more in chunks to take the time
@@ -168,7 +169,7 @@ class ServedMethod:
         self._catalogue = Catalogue(self._items)
         self._users = UserState(self._items, WHOLE_LOG)
         self.pipeline = Pipeline(config, self._items, self._catalogue)
-        self.pipeline.warm_up()
+        practise(self.pipeline)
         self._slots = np.full(len(log.item_ids), -1, np.int32)
         self._numbers = np.full(max(len(log.item_ids), 1), -1, np.int32)
 

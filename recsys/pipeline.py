@@ -307,26 +307,6 @@ class Pipeline:
         """The list as it goes out, each item with its sources and the reason for it."""
         return ranked.explain(self.sources, self.catalogue)
 
-    def warm_up(self) -> None:
-        """Compile or load every kernel, on a small state of its own, before the first event."""
-        items = ItemState(self.items.models)
-        catalogue = Catalogue(items)
-        pipeline = Pipeline(self.config, items, catalogue)
-        users = UserState(items)
-        batch = EventBatch.of(
-            users, ["a", "a", "b"], ["x", "y", "x"], ["view", "purchase", "return"],
-            [1_000, 2_000, 3_000], None, ["1", "2", None],
-        )  # fmt: skip
-        for _ in range(2):
-            items.begin()
-            users.begin()
-            updates, _ = pipeline.learn_and_recommend(users, batch, np.ones(3, np.bool_))
-            pipeline.fold(ItemUpdates.decode(items, updates.encode(items)))
-            users.dirty_records()
-            items.dirty_records()
-            users.rollback()
-            items.commit()
-
 
 def _moment(users: UserState, user_slot: int) -> tuple[int, int, int, int]:
     """A user as they are now."""

@@ -16,6 +16,7 @@ from recsys.event_batch import EventBatch
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.state import ItemState, UserState
+from recsys.warm_up import practise
 
 CHUNK = 1_000
 FACTORS = 32
@@ -29,7 +30,7 @@ def pipeline_of(trained: bool) -> Pipeline:
         rank = replace(config.rank, train_share_min=0.0, train_lists_full=0)
         config = replace(config, rank=rank)
     pipeline = Pipeline(config, items, Catalogue(items))
-    pipeline.warm_up()
+    practise(pipeline)
     return pipeline
 
 

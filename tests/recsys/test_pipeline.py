@@ -9,6 +9,7 @@ from recsys.item_updates import ItemUpdates
 from recsys.pipeline import PipelineConfig
 from recsys.rank import RankConfig
 from recsys.rerank import RerankConfig
+from recsys.warm_up import practise
 from streams.events import CandidateFilter, Product, RecommendationRequest
 from tests.recsys.logs import START_S, Event, World, batch_of, logs, seeded_log
 
@@ -276,7 +277,7 @@ def test_item_updates_read_in_another_process_give_the_same_items():
 
 def test_warm_up_leaves_no_trace():
     world = World()
-    world.pipeline.warm_up()
+    practise(world.pipeline)
     assert len(world.items) == 0
     assert len(world.users) == 0
     assert world.items.clock.now == 0
