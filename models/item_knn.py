@@ -72,6 +72,7 @@ class ItemKnn:
         self._half_lives = np.array([channel.half_life_events for channel in channels])
         self._both_ways = np.array([channel.both_ways for channel in channels])
         self._scratch: NDArray[np.float32] = np.zeros((0, 1), np.float32)
+        self._marks = np.zeros(0, np.bool_)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -107,7 +108,7 @@ class ItemKnn:
         slots = slots[:count]
         scores = self._scratch[slots, 0]
         self._scratch[slots] = 0.0
-        return slots, scores
+        return slots[scores > 0], scores[scores > 0]
 
     def read(
         self, table: Table, items: Slots, weights: NDArray[np.float32],
@@ -122,11 +123,13 @@ class ItemKnn:
             channels: which channel a reading counts, shape (readings,).
             conditional: what a list means to a reading, shape (readings,).
             said: scores are added to its columns from `column` on, shape (items, columns).
-            slots: gets the items that have scores now; the answer is how many there are.
+            slots: gets the items with scores, and perhaps some with 0; the answer is how many.
         """
+        if len(self._marks) < len(said):
+            self._marks = np.zeros(len(said), np.bool_)
         return read_lists(
             table.rows, items, weights, channels, conditional, clock, self._half_lives,
-            self.config.shrinkage, said, column, slots,
+            self.config.shrinkage, said, column, slots, self._marks,
         )  # fmt: skip
 
     def carriers(

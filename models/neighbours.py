@@ -145,14 +145,15 @@ def rarity(rows: Any, slot: int, channel: int, era: int, now: float, shrinkage: 
 @kernel
 def read_lists(
     rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
-    half_lives: Any, shrinkage: float, said: Any, column: int, slots: Any,
+    half_lives: Any, shrinkage: float, said: Any, column: int, slots: Any, marks: Any,
 ) -> int:  # fmt: skip
     """Add up the neighbours of `items` in several readings; returns how many neighbours there are.
 
     `weights` has a row a reading, with positive numbers first and zeros behind them; who hears an
     item stands behind those who do not. `channels` says what a reading counts, `conditional` what
     a list means to it (see `voice`). Scores go to the columns of `said` from `column` on, which are
-    zero before; `slots` gets the neighbours.
+    zero before; `slots` gets the neighbours, of which some may score 0. `marks` has a place an
+    item, False before and after.
     """
     readings, count, room = len(weights), 0, np.uint32(len(said))
     eras, nows = np.empty(readings, np.int64), np.empty(readings)
@@ -177,20 +178,28 @@ def read_lists(
             other = np.uint32(row.item[j])
             if other >= room:
                 continue
-            scores = said[other]
-            new = True
-            for r in range(column, column + readings):
-                new &= scores[r] == 0.0
-            if new:
+            if not marks[other]:
+                marks[other] = True
                 slots[count] = other
                 count += 1
-            heard = False
-            for r in range(speaking, readings):
-                gain = loud[r] * row.weight[first[r] + j]
-                scores[column + r] += gain
-                heard |= gain > 0.0
-            if new and not heard:
-                count -= 1
+        if readings - speaking == 2:  # most of a long past: two readings go that far back
+            one, two = said[:, column + speaking], said[:, column + speaking + 1]
+            loud_one, loud_two = loud[speaking], loud[speaking + 1]
+            first_one, first_two = first[speaking], first[speaking + 1]
+            for j in range(row.held):
+                other = np.uint32(row.item[j])
+                if other < room:
+                    one[other] += loud_one * row.weight[first_one + j]
+                    two[other] += loud_two * row.weight[first_two + j]
+            continue
+        for j in range(row.held):
+            other = np.uint32(row.item[j])
+            if other < room:
+                scores = said[other]
+                for r in range(speaking, readings):
+                    scores[column + r] += loud[r] * row.weight[first[r] + j]
+    for at in range(count):
+        marks[slots[at]] = False
     for r in range(readings):
         if not conditional[r]:
             for at in range(count):
