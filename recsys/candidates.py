@@ -302,16 +302,8 @@ class ReadsAlike:
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The newest item with the most words in common."""
-        of_item = context.catalogue.words.of_item
-        past = context.query.items
-        past = past[past < len(of_item)]
-        out = np.full(len(items), NONE, np.int32)
-        for at, slot in enumerate(items.tolist()):
-            if slot < len(of_item) and len(past):
-                own = of_item[slot][of_item[slot] != NONE]
-                shared = np.isin(of_item[past], own).sum(axis=1)
-                if shared.max() > 0:
-                    out[at] = past[shared.argmax()]
+        out = np.empty(len(items), np.int32)
+        _most_shared(context.catalogue.words.of_item, context.query.items, items, out)
         return out
 
 
@@ -357,13 +349,8 @@ class Category:
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The newest item of the same category."""
-        category = context.catalogue.category
-        past = context.query.items
-        out = np.full(len(items), NONE, np.int32)
-        for at, slot in enumerate(items.tolist()):
-            same = past[category[past] == category[slot]]
-            if len(same) and category[slot] != NONE:
-                out[at] = same[0]
+        out = np.empty(len(items), np.int32)
+        _same_code(context.catalogue.category, context.query.items, items, out)
         return out
 
     def _weights(self, context: Context) -> list[tuple[float, int]]:
@@ -482,3 +469,29 @@ def _heaviest(category: Any, items: Any, weights: Any, shares: Any, codes: Any) 
     for n in range(len(order)):
         shares[n], codes[n] = sums[order[n]] / total, seen[order[n]]
     return len(order)
+
+
+@kernel
+def _same_code(codes: Any, past: Any, items: Any, out: Any) -> None:
+    """For each item the newest past one of its code, -1 where there is none."""
+    for at in range(len(items)):
+        out[at] = NONE
+        for m in range(len(past)):
+            if codes[items[at]] != NONE and codes[past[m]] == codes[items[at]]:
+                out[at] = past[m]
+                break
+
+
+@kernel
+def _most_shared(of_item: Any, past: Any, items: Any, out: Any) -> None:
+    """For each item the newest past one with the most words in common, -1 where none has any."""
+    for at in range(len(items)):
+        out[at], most = NONE, 0
+        for m in range(len(past)):
+            shared = 0
+            if items[at] < len(of_item) and past[m] < len(of_item):
+                for word in of_item[items[at]]:
+                    for other in of_item[past[m]]:
+                        shared += word != NONE and word == other
+            if shared > most:
+                out[at], most = past[m], shared

@@ -196,11 +196,15 @@ class ServedMethod:
         self._learn(int(self._log.steps[step]), int(self._log.steps[step + 1]))
 
     def learn_us(self) -> float:
-        """Microseconds an event takes in chunks, as the worker learns; repeats the log's end."""
+        """Microseconds an event takes in chunks, as the worker learns: the log's end once more.
+
+        It happens right after the log, for late events would not make the steps that they were.
+        """
         first = max(0, len(self._log) - TIMED_EVENTS)
+        later_ms = int(self._log.times_ms[-1] - self._log.times_ms[first]) + 60_000
         started = time.process_time()
         for begin in range(first, len(self._log), CHUNK_EVENTS):
-            self._learn(begin, min(begin + CHUNK_EVENTS, len(self._log)))
+            self._learn(begin, min(begin + CHUNK_EVENTS, len(self._log)), later_ms)
         return (time.process_time() - started) / max(len(self._log) - first, 1) * 1e6
 
     @property
@@ -213,7 +217,7 @@ class ServedMethod:
         """What the state holds."""
         return int(self._users.memory()["bytes"]) + int(self._items.memory()["bytes"])
 
-    def _learn(self, begin: int, end: int) -> None:
+    def _learn(self, begin: int, end: int, later_ms: int = 0) -> None:
         log = self._log
         unknown = log.items[begin:end][self._slots[log.items[begin:end]] < 0]
         fresh = list(dict.fromkeys(unknown.tolist()))
@@ -223,7 +227,7 @@ class ServedMethod:
         users = [self._users.slot(log.user_ids[user]) for user in log.users[begin:end]]
         batch = EventBatch(
             np.array(users, np.int32), self._slots[log.items[begin:end]], log.types[begin:end],
-            log.values[begin:end], log.times_ms[begin:end], np.zeros(end - begin, np.uint64),
+            log.values[begin:end], log.times_ms[begin:end] + later_ms, np.zeros(end - begin, np.uint64),
         )  # fmt: skip
         self.pipeline.fold(self.pipeline.learn(self._users, batch))
         for number in fresh:

@@ -104,14 +104,17 @@ class Ranked:
         """The list as it goes out."""
         names = catalogue.items.ids.names
         of_what = f" ({self.photo_category})" if self.photo_category else ""
-        lines = []
+        names_of, lines = dict[int, list[str]](), []
         for at, (slot, score, bits, lead, carrier, propensity) in enumerate(
             zip(
                 self.items.tolist(), self.scores.tolist(), self.found.tolist(),
                 self.lead.tolist(), self.carriers.tolist(), self.propensity.tolist(), strict=True,
             )
         ):  # fmt: skip
-            found = [source.name for s, source in enumerate(sources) if bits >> s & 1]
+            found = names_of.get(bits)
+            if found is None:
+                found = [source.name for s, source in enumerate(sources) if bits >> s & 1]
+                names_of[bits] = found
             if lead < 0:
                 brought_by, reason = BROUGHT_BY[lead]
                 found = [brought_by]
