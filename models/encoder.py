@@ -17,7 +17,7 @@ from PIL import Image
 from models.unit_rows import Vectors, unit_rows
 
 Factory = Callable[[Path], "Encoder"]
-__all__ = ["Encoder", "Factory", "Vectors", "load", "names", "unit_rows"]
+__all__ = ["Encoder", "Factory", "UnknownEncoderError", "Vectors", "load", "names", "unit_rows"]
 GROUP = "recsys.encoders"
 DEFAULT = "efficientnet-lite0"
 BUILT_IN = {
@@ -27,6 +27,10 @@ BUILT_IN = {
     "hog": "models.classical:hog",
     "colour-histogram": "models.classical:colour_histogram",
 }
+
+
+class UnknownEncoderError(LookupError):
+    """There is no encoder of that name; the message tells which there are."""
 
 
 class Encoder(ABC):
@@ -77,8 +81,8 @@ def names() -> list[str]:
 def load(name: str, cache_folder: Path) -> Encoder:
     """The encoder of that name; what it has to build once goes into the cache folder.
 
-    Names with `+` between are joined (`models.joined`). Raises `LookupError` for an unknown name
-    and `ImportError` where its extra is not installed.
+    Names with `+` between are joined (`models.joined`). Raises `UnknownEncoderError` for another
+    name and `ImportError` where its extra is not installed.
     """
     for point in entry_points(group=GROUP):
         if point.name == name:
@@ -89,7 +93,7 @@ def load(name: str, cache_folder: Path) -> Encoder:
 
         return JoinedEncoder([load(part, cache_folder) for part in name.split("+")])
     if name not in BUILT_IN:
-        raise LookupError(f"no encoder {name!r}; there are {', '.join(names())}")
+        raise UnknownEncoderError(f"no encoder {name!r}; there are {', '.join(names())}")
     module, attribute = BUILT_IN[name].split(":")
     factory = getattr(import_module(module), attribute)
     return factory(cache_folder)

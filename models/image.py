@@ -178,7 +178,7 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
 def encode_jpeg(image: Image.Image, side_px_max: int, bytes_max: int) -> bytes:
     """The picture as a JPEG of at most that side and that many bytes, for sending.
 
-    Raises `ValueError` where even the lowest quality does not fit.
+    Raises `BadImage` where even the lowest quality does not fit.
     """
     image = _contain(image, side_px_max)
     for quality in (90, 80, 65, 50, 30):
@@ -186,4 +186,6 @@ def encode_jpeg(image: Image.Image, side_px_max: int, bytes_max: int) -> bytes:
         image.save(buffer, "JPEG", quality=quality)
         if buffer.tell() <= bytes_max:
             return buffer.getvalue()
-    raise ValueError(f"a picture of {image.size} does not fit into {bytes_max:,} bytes")
+    raise BadImage(
+        "bytes", "value", f"a picture of {image.size} does not fit into {bytes_max:,} bytes"
+    )

@@ -21,6 +21,10 @@ from models.index import ExactIndex, HnswIndex, Index, Metric, SwitchingIndex
 FORMAT = "recsys-index-1"
 
 
+class IndexFileError(ValueError):
+    """A file that is no index, or not the one that was asked for."""
+
+
 @dataclass(frozen=True)
 class SavedIndex:
     """`names[i]` is what the id i stands for; `offsets` are the next ones to read, by partition."""
@@ -60,18 +64,18 @@ def save(path: Path, saved: SavedIndex) -> None:
 def load(path: Path, encoder: str | None = None) -> SavedIndex:
     """Reads the file back.
 
-    Raises `ValueError` where it is none, or holds vectors of another encoder than the one named.
+    Raises `IndexFileError` where it is none, or holds vectors of another encoder than that one.
     """
     try:
         with safe_open(path, "numpy") as file:
             about: Mapping[str, str] = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no index: {error}") from error
+        raise IndexFileError(f"{path} is no index: {error}") from error
     if about.get("format") != FORMAT:
-        raise ValueError(f"{path} is no index of the format {FORMAT}")
+        raise IndexFileError(f"{path} is no index of the format {FORMAT}")
     if encoder is not None and about["encoder"] != encoder:
-        raise ValueError(f"{path} holds vectors of {about['encoder']}, not of {encoder}")
+        raise IndexFileError(f"{path} holds vectors of {about['encoder']}, not of {encoder}")
     index = _restored(about, arrays)
     return SavedIndex(
         index, about["encoder"], json.loads(about["names"]), json.loads(about["offsets"])

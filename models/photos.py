@@ -20,6 +20,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
+class PhotosError(ValueError):
+    """These photos are no set to train on; the message says why."""
+
+
 @dataclass(frozen=True)
 class Photo:
     """One photo. `split` is empty where nobody says; `data` are its bytes where no file is."""
@@ -49,14 +53,14 @@ def read_folder(folder: Path, label_is_product: bool = False) -> list[Photo]:
     """The photos of a folder, ordered by path.
 
     Without a `photos.csv` every photo is a product of its own, or (`label_is_product`) every
-    label is one. Raises `ValueError` where there is no photo, or the list names one that is not
+    label is one. Raises `PhotosError` where there is no photo, or the list names one that is not
     in the folder.
     """
     folder = folder.resolve()
     listed = folder / "photos.csv"
     photos = _listed(listed) if listed.exists() else _found(folder, label_is_product)
     if not photos:
-        raise ValueError(f"no photos below {folder}")
+        raise PhotosError(f"no photos below {folder}")
     return sorted(photos, key=lambda photo: photo.path)
 
 
@@ -77,7 +81,7 @@ def _listed(path: Path) -> list[Photo]:
         for row in csv.DictReader(file):
             place = (path.parent / row["path"]).resolve()
             if not place.is_relative_to(path.parent) or not place.is_file():
-                raise ValueError(f"{path.name} names {row['path']!r}, which is not in the folder")
+                raise PhotosError(f"{path.name} names {row['path']!r}, which is not in the folder")
             split = SPLITS.get(row.get("split") or "", "")
             photos.append(Photo(place, row["label"], row["product"], split))
     return photos
@@ -119,12 +123,12 @@ def split_by_product(
 
 
 def check_products(parts: dict[str, list[Photo]]) -> None:
-    """Raises `ValueError` where a product lies in two parts."""
+    """Raises `PhotosError` where a product lies in two parts."""
     seen: dict[str, str] = {}
     for name, photos in parts.items():
         for photo in photos:
             if seen.setdefault(photo.product, name) != name:
-                raise ValueError(
+                raise PhotosError(
                     f"product {photo.product!r} lies in {seen[photo.product]} and {name}"
                 )
 

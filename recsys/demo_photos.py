@@ -51,7 +51,7 @@ async def photo_tour(
 
     Raises `UploadError` where vectors or a list do not come in time.
     """
-    rows, pictures = _catalogue()
+    rows, pictures = sample_catalogue()
     async with BatchProducer(connection, topics.CATALOGUE.name(prefix)) as producer:
         for row in rows:
             product = Product(item_id=row["item_id"], title=row["title"], category=row["category"])
@@ -80,7 +80,8 @@ async def _until_read(
         await asyncio.sleep(POLL_S)
 
 
-def _catalogue() -> tuple[list[dict[str, str]], dict[str, bytes]]:
+def sample_catalogue() -> tuple[list[dict[str, str]], dict[str, bytes]]:
+    """The sample's products, a row each, and their pictures' files by item id."""
     with (SAMPLE / "products.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return rows, {row["item_id"]: (SAMPLE / row["image"]).read_bytes() for row in rows}
@@ -88,7 +89,7 @@ def _catalogue() -> tuple[list[dict[str, str]], dict[str, bytes]]:
 
 def contact_sheets(tours: Sequence[Tour]) -> bytes:
     """A PNG of each photo with the products that answered it, one below the other."""
-    _, pictures = _catalogue()
+    _, pictures = sample_catalogue()
     sheets = []
     for tour in tours:
         lines = [Line(item.item_id, item.reason) for item in tour.ranked.items]

@@ -23,11 +23,15 @@ Vector = npt.NDArray[np.float32]
 BATCH = 16
 
 
+class PicturesError(ValueError):
+    """A list of pictures cannot be used; the message says why."""
+
+
 def catalogue_pictures(source: Path) -> Iterator[tuple[str, Path]]:
     """Item ids and picture files, of a CSV with `item_id` and `image`, or of a folder.
 
     In a folder the id is the file's name without its ending, and `products.csv` is read where
-    there is one. Raises `ValueError` where a picture that is named is not there.
+    there is one. Raises `PicturesError` where a picture that is named is not there.
     """
     if source.is_dir() and (source / "products.csv").exists():
         source = source / "products.csv"
@@ -39,11 +43,11 @@ def catalogue_pictures(source: Path) -> Iterator[tuple[str, Path]]:
     with source.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if not {"item_id", "image"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{source} has no columns item_id and image")
+            raise PicturesError(f"{source} has no columns item_id and image")
         for row in rows:
             path = source.parent / row["image"]
             if not path.is_file():
-                raise ValueError(f"{source} names {row['image']}, which is not there")
+                raise PicturesError(f"{source} names {row['image']}, which is not there")
             yield row["item_id"], path
 
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from models import photos
 from models.encoder import Encoder
+from models.joined import JoinedEncoder
 from models.photos import Photo
+from models.unit_rows import unit_rows
 from models.views import cached_views
 
 Array = npt.NDArray[Any]
@@ -106,7 +108,14 @@ def _held_out(products: int) -> dict[str, float]:
 
 
 def features(job: Job, encoder: Encoder, parts: Parts, part: str, views: int) -> Array:
-    """The encoder's features (photos, views, dim) of a part, computed once and kept."""
+    """The encoder's features (photos, views, dim) of a part, computed once and kept.
+
+    Of a joined encoder, each of its parts' own are kept, and so computed once for all that join.
+    """
+    if isinstance(encoder, JoinedEncoder):
+        found = [features(job, each, parts, part, views) for each in encoder.parts]
+        unit = [unit_rows(rows.reshape(-1, rows.shape[2])).reshape(rows.shape) for rows in found]
+        return np.concatenate(unit, axis=2)
     group = parts.photos[part]
     return cached_views(
         job.work / "views", file_name(encoder.id), encoder.features, group, views, job.seed,

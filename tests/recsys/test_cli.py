@@ -196,3 +196,21 @@ def test_an_unexpected_error_is_one_sentence_too(monkeypatch):
 def test_values_of_fields_are_json_where_they_can_be():
     fields = parse_fields(["a=1", "b=x", "c=null", 'd="2"', "e=a=b"])
     assert fields == {"a": 1, "b": "x", "c": None, "d": "2", "e": "a=b"}
+
+
+def test_photo_commands_say_what_is_wrong_in_a_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.csv").write_text("id\n1\n")
+    (tmp_path / "no.index").write_text("no index")
+    (tmp_path / "no.jpg").write_text("no photo")
+    sentences = {
+        "no photos below": failure("train", "classifier", "empty"),
+        "no.index is no index": failure("index", "inspect", "no.index"),
+        "no columns item_id and image": failure("pictures", "list.csv"),
+        "neither JPEG nor PNG nor WebP": failure("upload", "no.jpg", "--user", "u"),
+        "no arrays `images`": failure("train", "mapping", "no.jpg"),
+        "no Kafka answers": failure("train", "siamese"),
+    }
+    for words, said in sentences.items():
+        assert words in said
+        assert "unexpected" not in said
