@@ -225,9 +225,10 @@ class ServedMethod:
             slot = self._items.slot(log.item_ids[number])
             self._slots[number], self._numbers[slot] = slot, number
         users = [self._users.slot(log.user_ids[user]) for user in log.users[begin:end]]
+        times_ms, no_keys = log.times_ms[begin:end] + later_ms, np.zeros(end - begin, np.uint64)
         batch = EventBatch(
             np.array(users, np.int32), self._slots[log.items[begin:end]], log.types[begin:end],
-            log.values[begin:end], log.times_ms[begin:end] + later_ms, np.zeros(end - begin, np.uint64),
+            log.values[begin:end], times_ms, no_keys,
         )  # fmt: skip
         self.pipeline.fold(self.pipeline.learn(self._users, batch))
         for number in fresh:
