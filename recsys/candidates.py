@@ -126,10 +126,6 @@ class Reading:
     position_decay: float = 0.8
     share: float = 1.0
 
-    def __post_init__(self) -> None:
-        fading = self.position_decay ** np.arange(2 * RECENT_SIZE, dtype=np.float32)
-        self._fading = np.where(np.arange(len(fading)) < self.room, fading, np.float32(0.0))
-
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """All neighbours of the user's newest items."""
         table = context.items.tables[self.model.name]
@@ -142,19 +138,18 @@ class Reading:
             table, self._query(context), items, self.channel, self.conditional
         )
 
-    def loudness(self, query: Query) -> NDArray[np.float32]:
-        """How loud each item of the longer query speaks here, shape (m,); zeros behind the room."""
-        if len(query.items) > len(self._fading):  # a request for items like very many others
-            self._fading = np.resize(self._fading, len(query.items))
-            self._fading[2 * RECENT_SIZE :] = 0.0
-        return query.weights * self._fading[: len(query.items)]
+    def fading(self, count: int) -> NDArray[np.float32]:
+        """How loud each of so many past items may speak here, the newest first."""
+        position = np.arange(count, dtype=np.float32)
+        return np.where(position < self.room, self.position_decay**position, np.float32(0.0))
 
     def _query(self, context: Context) -> Query:
         query = context.longer
         count = min(self.room, len(query.items))
+        weights = query.weights[:count] * self.fading(count)
         return Query(
-            query.items[:count], self.loudness(query)[:count], query.ages_s[:count], query.clock,
-            query.usable, query.limit,
+            query.items[:count], weights, query.ages_s[:count], query.clock, query.usable,
+            query.limit,
         )  # fmt: skip
 
 
@@ -187,15 +182,20 @@ class Together:
         self._channels = np.array([reading.channel for reading in readings])
         self._conditional = np.array([reading.conditional for reading in readings])
         self._room = max(reading.room for reading in readings)
+        self._fading = np.empty((len(readings), 0), np.float32)
 
     def speak(self, context: Context, board: Board) -> None:
         """Read the lists once."""
         query = context.longer
         if not len(query.items):
             return
-        weights = np.array([reading.loudness(query) for reading in self.readings], np.float32)
+        items = query.items[: self._room]
+        if self._fading.shape[1] < len(items):
+            size = max(len(items), RECENT_SIZE)
+            self._fading = np.array([each.fading(size) for each in self.readings], np.float32)
+        weights = self._fading[:, : len(items)] * query.weights[: len(items)]
         count = self.model.read(
-            context.items.tables[self.model.name], query.items[: self._room], weights,
+            context.items.tables[self.model.name], items, weights,
             self._channels, self._conditional, query.clock, board.said, self.column, board.room,
         )  # fmt: skip
         board.offer(self.column, len(self.readings), board.room[:count])

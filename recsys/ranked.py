@@ -104,25 +104,30 @@ class Ranked:
         """The list as it goes out."""
         names = catalogue.items.ids.names
         of_what = f" ({self.photo_category})" if self.photo_category else ""
-        names_of, lines = dict[int, list[str]](), []
-        for at, (slot, score, bits, lead, carrier, propensity) in enumerate(
+        bits = self.found.tolist()
+        found_by = {
+            each: [source.name for s, source in enumerate(sources) if each >> s & 1]
+            for each in set(bits)
+        }
+        phrases = {
+            lead: str(getattr(sources[lead], "reason", sources[lead].name))
+            for lead in set(self.lead.tolist())
+            if lead >= 0
+        }
+        lines = []
+        for at, (slot, score, each, lead, carrier, propensity) in enumerate(
             zip(
-                self.items.tolist(), self.scores.tolist(), self.found.tolist(),
-                self.lead.tolist(), self.carriers.tolist(), self.propensity.tolist(), strict=True,
+                self.items.tolist(), self.scores.tolist(), bits, self.lead.tolist(),
+                self.carriers.tolist(), self.propensity.tolist(), strict=True,
             )
         ):  # fmt: skip
-            found = names_of.get(bits)
-            if found is None:
-                found = [source.name for s, source in enumerate(sources) if bits >> s & 1]
-                names_of[bits] = found
             if lead < 0:
                 brought_by, reason = BROUGHT_BY[lead]
                 found = [brought_by]
             else:
-                source = sources[lead]
-                phrase = str(getattr(source, "reason", source.name))
+                found = found_by[each]
                 title = catalogue.title(carrier) if carrier != NONE else "it"
-                reason = phrase.format(item=title, photo=of_what)
+                reason = phrases[lead].format(item=title, photo=of_what)
             lines.append(
                 RankedItem(
                     item_id=names[slot] or "",
