@@ -1,5 +1,6 @@
 """The items role: one writer an item. Folds what the lanes of users learned into item state."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from streams.tail import Tail
 
 log = structlog.get_logger(__name__)
 
+# The worker that folds learns at once, the others when rows are written; a busy item's row is
+# written once in COMMIT_S and not at every event: a crash reads the updates since again.
+COMMIT_S, COMMIT_S_MIN = 2.0, 0.5
+ROWS_MAX = 16_000  # changed rows that may wait for a commit, some 2.7 KB each
 SWEEP_RECORDS = 1000  # items are looked through for the idle once in so many records of updates
 
 
@@ -25,10 +30,20 @@ class ItemLane:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._begun_at = 0.0
 
     def begin(self) -> None:
         """Start a round."""
+        self._begun_at = time.monotonic()
         self._pipeline.items.begin()
+
+    def due_s(self) -> float | None:
+        """In how many seconds what was folded in is to be committed; None where nothing waits."""
+        items = self._pipeline.items
+        if not items.open:
+            return None
+        after_s = COMMIT_S if items.touched < ROWS_MAX else COMMIT_S_MIN
+        return max(0.0, self._begun_at + after_s - time.monotonic())
 
     def commit(self) -> None:
         """Keep the round's changes."""
@@ -93,8 +108,8 @@ class ItemLanes:
         self.refits.consider(int(self.pipeline.items.clock.now))
 
     def due_s(self, lane: int, state: ItemLane) -> float | None:
-        """Nothing is due without input."""
-        return None
+        """A commit of what was folded in since the last one."""
+        return state.due_s()
 
     def apply(self, lane: int, state: ItemLane, chunks: Sequence[Chunk]) -> Outcome:
         """One round: fold updates in the order of their log; refuse what the catalogue may not."""
@@ -104,6 +119,7 @@ class ItemLanes:
                 self._fold(chunk)
             else:
                 self._check_catalogue(lane, chunk, outcome)
+        outcome.may_wait = state.due_s() != 0.0
         return outcome
 
     def _fold(self, chunk: Chunk) -> None:

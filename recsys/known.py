@@ -14,6 +14,7 @@ import numpy as np
 from models.base import Query
 from models.columns import NONE, Slots
 from recsys.candidates import Learned, Reading
+from recsys.photos import Photo
 from recsys.removed import reason_of, removed
 from recsys.settings import Settings
 from recsys.state import History, UserState
@@ -33,8 +34,12 @@ USED_FOR = {
     "counts": "to tell new users from old ones when ranking",
     "history": "to recommend what goes with it, and to leave out or bring back what was had",
     "profile": "to find items alike; computed when asked, never stored",
+    "photos": "to recommend what looks alike and to move the profile; they fade",
     "newest_list": "kept for the shop; nothing is learned from it",
 }
+_NO_EVENTS: dict[str, Any] = {  # of who has sent photos alone
+    "first": None, "last": None, "counts": {}, "profile": [], "history": [],
+}  # fmt: skip
 _READ = (
     topics.CATALOGUE,
     topics.ITEM_STATE,
@@ -72,6 +77,9 @@ class Known:
 
     async def users(self, lane: int, only: str | None = None) -> UserState:
         """The users of a lane, or one of them."""
+        return (await self._lane(lane, only)).users
+
+    async def _lane(self, lane: int, only: str | None) -> UserLane:
         held = UserLane(UserState(self.items))
         stem = only.encode() if only is not None else b""
 
@@ -84,7 +92,7 @@ class Known:
 
         topic = topics.USER_STATE.name(self.settings.own_prefix)
         await restore(self._worker.connection, Position(topic, lane), load)
-        return held.users
+        return held
 
     async def newest_list(self, user_id: str) -> RankedList | None:
         """The newest list that was written for a user."""
@@ -97,24 +105,32 @@ class Known:
     async def of_user(self, user_id: str) -> dict[str, Any] | None:
         """Everything known of a user, as plain data; None for a stranger."""
         lane = partition_of(user_id.encode(), self.lanes)
-        users = await self.users(lane, user_id)
+        held = await self._lane(lane, user_id)
+        users, photo = held.users, held.photos.newest(user_id)
         slot = users.find(user_id)
-        if slot == NONE or not users.heads["events"][slot]:
+        events = 0 if slot == NONE else int(users.heads["events"][slot])
+        if not events and photo is None:
             return None
-        past = users.history(slot)
         newest = await self.newest_list(user_id)
         return {
             "user_id": user_id,
             "lane": lane,
-            "events_applied": int(users.heads["events"][slot]),
+            "events_applied": events,
+            **(self._by_events(users, slot) if events else _NO_EVENTS),
+            "photos": None if photo is None else _of_photos(photo),
+            "profile_version": self.pipeline.model_version,
+            "used_for": USED_FOR,
+            "newest_list": None if newest is None else msgspec.to_builtins(newest),
+        }
+
+    def _by_events(self, users: UserState, slot: int) -> dict[str, Any]:
+        past = users.history(slot)
+        return {
             "first": _moment(users.heads["first_s"][slot]),
             "last": _moment(users.heads["last_s"][slot]),
             "counts": _counts(users.heads["counts"][slot]),
             "profile": self._profile(past),
-            "profile_version": self.pipeline.model_version,
-            "used_for": USED_FOR,
             "history": list(self._history(past)),
-            "newest_list": None if newest is None else msgspec.to_builtins(newest),
         }
 
     def of_item(self, item_id: str) -> dict[str, Any] | None:
@@ -315,6 +331,16 @@ class Known:
 def _counts(counts: Any) -> dict[str, int]:
     return {
         name: int(count) for name, count in zip(EVENT_TYPES, counts.tolist(), strict=True) if count
+    }
+
+
+def _of_photos(photo: Photo) -> dict[str, Any]:
+    """`association` is the newest photo's cosine to the profile, where it passed the threshold."""
+    return {
+        "uploads": photo.uploads,
+        "last": _moment(photo.time_ms // 1000),
+        "encoder": photo.encoder,
+        "association": round(photo.association, 4) or None,
     }
 
 

@@ -102,6 +102,10 @@ class Photos:
             return None
         return replace(photo, weight=weight)
 
+    def newest(self, user_id: str) -> Photo | None:
+        """A user's photos as they stood at the last upload, of whatever encoder."""
+        return self._photos.get(user_id)
+
     def forget(self, user_id: str) -> None:
         """Remove all that is known of a user's photos."""
         if user_id in self._photos:

@@ -480,6 +480,11 @@ class ItemState:
             records.append((_RANKER_KEY, bytes([VERSION]) + self.ranker.pack()))
         return records
 
+    @property
+    def touched(self) -> int:
+        """Rows that the open transaction has touched, in the table with most of them."""
+        return max(int(table.counters[2]) for table in self.tables.values())
+
     def sweep(self, before_s: int) -> int:
         """Forget items whose last event was before a time: blank rows, tombstones in the log.
 

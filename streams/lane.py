@@ -79,6 +79,7 @@ class Outcome:
 
     writes: dict[Position, list[Record]] = field(default_factory=dict)
     forgets: bool = False  # a local snapshot of before must not stay
+    may_wait: bool = False  # a later round's commit is soon enough, where nothing is written
 
     def add(self, target: Position, record: Record) -> None:
         """Append one record."""
@@ -151,6 +152,8 @@ class Lane(Generic[S]):
         self._record_s = ROUND_S / 1000
         self._begun_at = 0.0
         self.pace_s = 0.0  # from round to round at least; the first after a silence starts at once
+        self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
+        self._held_records = 0
         self._state: S | None = None
         self._producer: LaneProducer | None = None
         self._waiting: list[Chunk] = []
@@ -162,6 +165,7 @@ class Lane(Generic[S]):
         self._state_end = 0
         self._birth: Birth | None = None
         self._snapshot_at = time.monotonic()
+        self._snapshot_end = 0  # how far into the state's log the newest snapshot reaches
         self._writing: asyncio.Task[None] | None = None
 
     # -- what the owner of the assignment says
@@ -189,6 +193,8 @@ class Lane(Generic[S]):
     async def quiesce(self) -> None:
         """Forget what waits and let the running round end: the partitions are about to move."""
         self._paused = True
+        if self._held:
+            self._resting.clear()  # they are committed first
         self._forget_waiting()
         if self._task is not None and not self._task.done() and self.ready.is_set():
             await self._resting.wait()
@@ -225,10 +231,14 @@ class Lane(Generic[S]):
                 if self._state is None:
                     await self._open_until_done()
                 await self._round()
+            if self._held and self._state is not None:
+                await self._apply_and_commit(self._state, [])
             if self._writing is not None:
                 await asyncio.wait([self._writing])
             await self._snapshot_in_background()
         finally:
+            if self._held and self._state is not None:
+                await self._take_back(self._state)
             self._resting.set()
             self.ready.clear()
             self._application.closed(self.number)
@@ -278,6 +288,7 @@ class Lane(Generic[S]):
         if config.state_topic is not None:
             source = Position(config.state_topic, self.number)
             start = await self._read_snapshot(source, state)
+            self._snapshot_end = start or 0
             if start is None:
                 state = await compute.run(open_empty)
                 start, self._birth = 0, None
@@ -308,16 +319,15 @@ class Lane(Generic[S]):
             chunks = [] if self._paused else self._take()
             state = self._state
             assert state is not None
-            if self._paused or not (chunks or due):
-                return
-            self._resting.clear()
-            try:
-                await self._apply_and_commit(state, chunks)
-            finally:
-                self._resting.set()
-                for chunk in chunks:
-                    chunk.release()
-        if time.monotonic() - self._snapshot_at > self._config.snapshot_interval_s:
+            if chunks or (self._held if self._paused else due):
+                self._resting.clear()
+                try:
+                    await self._apply_and_commit(state, chunks)
+                finally:
+                    self._resting.set()
+                    for chunk in chunks:
+                        chunk.release()
+        if self._snapshot_due_s() == 0.0:
             await self._snapshot_in_background()
 
     async def _wait(self) -> bool:
@@ -325,13 +335,16 @@ class Lane(Generic[S]):
         assert self._state is not None
         self._resting.set()
         due = False
-        if (self._paused or not self._waiting) and not self._stopping:
+        idle = not (self._held if self._paused else self._waiting)
+        if idle and not self._stopping:
             self._arrived.clear()
-            due_s = None if self._paused else self._application.due_s(self.number, self._state)
+            round_s = None if self._paused else self._application.due_s(self.number, self._state)
+            snapshot_s = None if self._paused else self._snapshot_due_s()
+            first_s = min((s for s in (round_s, snapshot_s) if s is not None), default=None)
             try:
-                await asyncio.wait_for(self._arrived.wait(), due_s)
+                await asyncio.wait_for(self._arrived.wait(), first_s)
             except TimeoutError:
-                due = True
+                due = first_s == round_s
         early_s = self._begun_at + self.pace_s - time.monotonic()
         if early_s > 0 and (due or self._waiting) and not self._stopping:
             await asyncio.sleep(early_s)
@@ -374,8 +387,8 @@ class Lane(Generic[S]):
 
     async def _apply_and_commit(self, state: S, chunks: Sequence[Chunk]) -> None:
         assert self._producer is not None
-        config, run = self._config, self._config.compute.run
-        totals, records = config.totals, sum(len(chunk.records) for chunk in chunks)
+        config, totals = self._config, self._config.totals
+        records = sum(len(chunk.records) for chunk in chunks)
         offsets = {chunk.source: chunk.end for chunk in chunks}
         state_at = Position(config.state_topic or "", self.number)
         name = ""
@@ -384,6 +397,10 @@ class Lane(Generic[S]):
             outcome, rows, seconds = await self._apply(state, chunks)
             self._took(records, seconds)
             totals.spent("apply", seconds)
+            if outcome.may_wait:
+                self._hold(offsets, records)
+                return
+            offsets = {**self._held, **offsets}
             writes: Mapping[Position, Sequence[Record]] = outcome.writes
             if rows:
                 if self._birth is None and self._snapshot_path is not None:
@@ -396,9 +413,9 @@ class Lane(Generic[S]):
                 self._state_end = ends.get(state_at, self._state_end)
                 if name:
                     self._birth = Birth(self._state_end - 1, name)
-                totals.committed(records, time.monotonic() - begun)
+                totals.committed(records + self._held_records, time.monotonic() - begun)
         except (TransactionUncertainError, LaneFencedError) as error:
-            await run(state.rollback)
+            await self._take_back(state)
             # A transaction that timed out looks fenced too: ask the group whose lane it is.
             if isinstance(error, LaneFencedError) and not await self._still_ours():
                 raise
@@ -407,18 +424,35 @@ class Lane(Generic[S]):
             await self._reopen_with(chunks)
             return
         except BaseException:
-            await run(state.rollback)
+            await self._take_back(state)
             raise
-        await run(state.commit)
+        await config.compute.run(state.commit)
         if not (writes or offsets):
             return
-        self.positions.update(offsets)
+        self._held.clear()
+        self._held_records = 0
+        self._applied(offsets, records)
         self.rounds += 1
-        self.records += records
-        self.progress_at = time.monotonic()
         if outcome.forgets:
             self._snapshot_at = float("-inf")
         self._application.committed(self.number, state)
+
+    def _hold(self, offsets: Mapping[Position, int], records: int) -> None:
+        """Leave a round to a later commit: until then it can be taken back with the others."""
+        self._held.update(offsets)
+        self._held_records += records
+        self._applied(offsets, records)
+
+    def _applied(self, offsets: Mapping[Position, int], records: int) -> None:
+        self.positions.update(offsets)
+        self.records += records
+        self.progress_at = time.monotonic()
+
+    async def _take_back(self, state: S) -> None:
+        """Undo this round, and those that waited for its commit: they will be read again."""
+        self._held.clear()
+        self._held_records = 0
+        await self._config.compute.run(state.rollback)
 
     async def _apply(
         self, state: S, chunks: Sequence[Chunk]
@@ -428,9 +462,13 @@ class Lane(Generic[S]):
 
         def work() -> tuple[Outcome | Awaitable[Outcome], list[Record], float]:
             begun = time.monotonic()  # waiting for other lanes' rounds is no work
-            state.begin()
+            if not self._held:
+                state.begin()
             outcome = self._application.apply(self.number, state, chunks)
-            rows = [] if inspect.isawaitable(outcome) else self._changed_rows(state)
+            rows: list[Record] = []
+            if isinstance(outcome, Outcome):
+                outcome.may_wait &= bool(chunks) and not outcome.writes
+                rows = [] if outcome.may_wait else self._changed_rows(state)
             return outcome, rows, time.monotonic() - begun
 
         outcome, rows, seconds = await self._config.compute.run(work)
@@ -486,18 +524,31 @@ class Lane(Generic[S]):
             log.warning("snapshot.refused", path=str(path), error=repr(error))
         return None
 
+    def _snapshot_due_s(self) -> float | None:
+        """In how many seconds to snapshot; None where nothing has changed since, or not now."""
+        if self._snapshot_path is None or self._birth is None or self._state is None:
+            return None
+        if self._held:  # a copy would hold what may yet be taken back
+            return None
+        if self._state_end == self._snapshot_end:
+            return None
+        if self._writing is not None and not self._writing.done():
+            return None
+        after_s = self._config.snapshot_interval_s
+        return max(0.0, self._snapshot_at + after_s - time.monotonic())
+
     async def _snapshot_in_background(self) -> None:
         """Copy the state between two rounds, and write the copy while further rounds run."""
         path, state = self._snapshot_path, self._state
-        if path is None or self._snapshots is None or state is None or self._birth is None:
+        if self._snapshot_due_s() is None or path is None or state is None:
             return
-        if self._writing is None or self._writing.done():
-            birth = [self._birth.offset, self._birth.name]
-            meta = {"birth": birth, "state_end": self._state_end}
-            self._snapshot_at = time.monotonic()
-            copy = await self._config.compute.run(state.snapshot)
-            writing = self._write_snapshot(self._snapshots, path, copy, meta)
-            self._writing = asyncio.create_task(writing)
+        assert self._snapshots is not None and self._birth is not None
+        birth = [self._birth.offset, self._birth.name]
+        meta = {"birth": birth, "state_end": self._state_end}
+        self._snapshot_at, self._snapshot_end = time.monotonic(), self._state_end
+        copy = await self._config.compute.run(state.snapshot)
+        writing = self._write_snapshot(self._snapshots, path, copy, meta)
+        self._writing = asyncio.create_task(writing)
 
     async def _write_snapshot(
         self, snapshots: Snapshots, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]
@@ -509,6 +560,8 @@ class Lane(Generic[S]):
             await written
         except OSError as error:
             log.warning("snapshot.failed", path=str(path), error=repr(error))
+        finally:
+            self._arrived.set()  # what changed meanwhile may be due again
 
 
 async def _nobody_knows() -> bool:

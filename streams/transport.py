@@ -106,6 +106,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._expected: dict[TP, int] = {}
         self._under_way: Counter[TP] = Counter()
         self._seeks = 0
+        self._rewinds = 0
         self._taken = 0
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -163,6 +164,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if tp in self._expected:
             log.warning("transport.rewinds", topic=tp.topic, partition=tp.partition, offset=offset)
             self._expected[tp] = offset
+            self._rewinds += 1
             self._taken = -1
 
     async def _drain_messages(self, fetcher: Any) -> None:
@@ -188,10 +190,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not free:
             await self.sleep(POLL_WHILE_FULL_S if active else 0.1)
             return
-        seeks = self._seeks
+        seeks, rewinds = self._seeks, self._rewinds
         wait_s = POLL_S if len(free) == len(active) else POLL_WHILE_FULL_S
         number, fetched = await self._thread.fetch(free, wait_s, self._taken, dict(self._expected))
-        if seeks != self._seeks or not self.flow_active:
+        if seeks != self._seeks or rewinds != self._rewinds or not self.flow_active:
             return  # the partitions moved while we waited: what was fetched is stale
         self._taken = number
         for raw_tp, records in fetched.items():
@@ -203,6 +205,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._expected[tp] = chunk.end
                 self._read_offset[tp] = chunk.end
                 await self.wait_first(self.callback(self._message(tp, chunk)), self.suspend_flow)
+                if rewinds != self._rewinds:  # what follows in this answer would hide a gap
+                    return
         await self.sleep(0)
 
     def _chunks(self, tp: TP, records: list[Any]) -> list[Chunk]:

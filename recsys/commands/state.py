@@ -109,6 +109,8 @@ def _show_user(data: dict[str, Any]) -> None:
         f"History: {len(data['history'])} items, newest first",
         rows, ["item_id", "title", "types", "events", "weight", "last"],
     )  # fmt: skip
+    if data["photos"] is not None:
+        _facts("Photos", data["photos"], ("uploads", "last", "encoder", "association"))
     length = len(data["profile"])
     say(f"The profile vector has {length} numbers, of model {data['profile_version']}.")
     if data["newest_list"] is not None:

@@ -170,6 +170,17 @@ class TestImages:
         [after] = [each for each in lists if each["trigger"]["kind"] == "event"]
         assert any("image" in item["sources"] for item in after["items"])
 
+    async def test_what_is_known_of_a_user_holds_their_photos(self, shop: Shop) -> None:
+        await send_photos(shop, [photo("known", of_sample("hat-02"), "known-1")])
+        await answer(shop, "known-1")
+        done = await asyncio.to_thread(run_recsys, shop, "state", "--user", "known", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["events_applied"] == 0
+        assert told["photos"]["uploads"] == 1
+        assert told["photos"]["encoder"].startswith("efficientnet-lite0@")
+        assert told["photos"]["association"] is None, "nothing else is known of them"
+
     async def test_hostile_images_are_dead_letters_and_spoil_no_other(self, shop: Shop) -> None:
         cases = hostile()
         records = [

@@ -1,6 +1,7 @@
 """A role as small as can be: it adds up numbers by key. For tests of what carries any role."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -96,6 +97,28 @@ class Adding:
         return sum(n for state in self.states.values() for _, n in state.rows.values())
 
 
+class Patient(Adding):
+    """Adds, answers nothing, and lets rounds wait for a commit together."""
+
+    patience_s = 0.5
+
+    def __init__(self, answers: str) -> None:
+        super().__init__(answers)
+        self.waiting_since: dict[int, float] = {}
+
+    def apply(self, lane: int, state: Sums, chunks: Sequence[Chunk]) -> Outcome:
+        super().apply(lane, state, chunks)
+        self.waiting_since.setdefault(lane, time.monotonic())
+        return Outcome(may_wait=self.due_s(lane, state) != 0.0)
+
+    def due_s(self, lane: int, state: Sums) -> float | None:
+        since = self.waiting_since.get(lane)
+        return None if since is None else max(0.0, since + self.patience_s - time.monotonic())
+
+    def committed(self, lane: int, state: Sums) -> None:
+        self.waiting_since.pop(lane, None)
+
+
 class Toy:
     """Topics of its own on a broker, and workers of the role that adds."""
 
@@ -118,10 +141,10 @@ class Toy:
 
     @asynccontextmanager
     async def worker(
-        self, snapshots: Snapshots | None = None, **lane: Any
+        self, snapshots: Snapshots | None = None, kind: type[Adding] = Adding, **lane: Any
     ) -> AsyncIterator[tuple[RoleWorker[Sums], Adding]]:
         """A worker that is ready, in this process."""
-        application = Adding(self.answers)
+        application = kind(self.answers)
         config = LaneConfig(
             Connection(self.bootstrap), self.name, (self.numbers,), self.state, **lane
         )
