@@ -42,6 +42,7 @@ class Account:
     dead_letters: int = 0
     lists: int = 0
     requests: int = 0
+    pictures: int = 0
     lost: int = 0
     doubled: int = 0
     findings: list[str] = field(default_factory=list)
@@ -130,7 +131,7 @@ async def check(
     `accepted` are the places that the producer was told for its events.
     """
     account = Account()
-    log = await _read(connection, topics.BEHAVIOUR.name(prefix), partitions)
+    log = await read_topic(connection, topics.BEHAVIOUR.name(prefix), partitions)
     wanted = Expected()
     passed: Counter[str] = Counter()
     for record in log:
@@ -143,30 +144,28 @@ async def check(
     places = {(record.partition, record.offset) for record in log}
     for place in accepted:
         account.missing(int(place not in places), f"the event acknowledged at {place}")
-    await _check_letters(account, connection, prefix, partitions, wanted)
+    letters = await read_letters(connection, topics.BEHAVIOUR.name(prefix), partitions)
+    account.dead_letters = letters.total()
+    account.compare("dead letter of", wanted.letters, letters)
     waiting = await _check_users(account, connection, prefix, partitions, wanted)
     await _check_items(account, connection, prefix, wanted)
     await _check_lists(account, connection, prefix, partitions, wanted, waiting)
     return account
 
 
-async def _read(connection: Connection, topic: str, partitions: int) -> list[ConsumerRecord]:
+async def read_topic(connection: Connection, topic: str, partitions: int) -> list[ConsumerRecord]:
+    """All that is committed there, partition by partition."""
     records: list[ConsumerRecord] = []
     for partition in range(partitions):
         await state_log.restore(connection, Position(topic, partition), records.extend)
     return records
 
 
-async def _check_letters(
-    account: Account, connection: Connection, prefix: str, partitions: int, wanted: Expected
-) -> None:
-    name = topics.dead_letter_name(topics.BEHAVIOUR.name(prefix))
-    found: Counter[Place] = Counter()
-    for record in await _read(connection, name, partitions):
-        letter = dead_letters.parse(record)
-        found[letter.partition, letter.offset] += 1
-    account.dead_letters = found.total()
-    account.compare("dead letter of", wanted.letters, found)
+async def read_letters(connection: Connection, topic: str, partitions: int) -> Counter[Place]:
+    """How many dead letters there are of each place of a topic."""
+    name = topics.dead_letter_name(topic)
+    letters = map(dead_letters.parse, await read_topic(connection, name, partitions))
+    return Counter((letter.partition, letter.offset) for letter in letters)
 
 
 async def _check_users(
@@ -243,7 +242,7 @@ async def _check_lists(
     """No list twice, none out of nothing, each user's newest event and each request answered."""
     decode = msgspec.json.Decoder(RankedList).decode
     name = topics.RECOMMENDATIONS.name(prefix)
-    lists = [decode(record.value) for record in await _read(connection, name, partitions)]
+    lists = [decode(record.value) for record in await read_topic(connection, name, partitions)]
     account.lists = len(lists)
     ids = Counter(each.list_id for each in lists)
     for list_id, count in ids.items():
@@ -266,11 +265,7 @@ async def _check_lists(
     requests, letters = await _requests(connection, prefix, partitions)
     account.requests = requests.total()
     account.compare("answer to request", requests, answers)
-    found: Counter[Place] = Counter()
-    dead = topics.dead_letter_name(topics.REQUESTS.name(prefix))
-    for record in await _read(connection, dead, partitions):
-        letter = dead_letters.parse(record)
-        found[letter.partition, letter.offset] += 1
+    found = await read_letters(connection, topics.REQUESTS.name(prefix), partitions)
     account.dead_letters += found.total()
     account.compare("dead letter of request", letters, found)
 
@@ -281,7 +276,7 @@ async def _requests(
     """Requests that must be answered, by id, and the places of those that cannot be read."""
     good: Counter[str] = Counter()
     bad: Counter[Place] = Counter()
-    for record in await _read(connection, topics.REQUESTS.name(prefix), partitions):
+    for record in await read_topic(connection, topics.REQUESTS.name(prefix), partitions):
         try:
             request = codec.decode(topics.REQUESTS, record)
         except DecodeError:

@@ -9,7 +9,7 @@ import typer
 from recsys.commands.common import FAILURE, JsonOption, print_json, print_table, run, say
 
 if TYPE_CHECKING:
-    from recsys.soak.run import Report
+    from recsys.soak.table import Report
 
 
 def soak(
@@ -36,10 +36,11 @@ def soak(
     exits with 1 where anything was lost or doubled, or did not recover.
     """
     from recsys.soak import run as composition
+    from recsys.soak.table import Report
 
     # Clients of a broker that is being broken say so, for pages.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    report = composition.Report()
+    report = Report()
     if minutes is None:
         try:
             plan = composition.Plan().scaled(share, only or ())
@@ -61,9 +62,9 @@ def soak(
 
 
 def _show(report: "Report", command: str, table: Path | None, as_json: bool) -> None:
-    from recsys.soak import run as composition
+    from recsys.soak.table import as_document, as_rows
 
-    rows = composition.as_rows(report)
+    rows = as_rows(report)
     if as_json:
         print_json({"command": command, "holds": report.holds, "faults": rows,
                     "findings": report.findings, "memory_mb": report.memory_mb,
@@ -71,4 +72,4 @@ def _show(report: "Report", command: str, table: Path | None, as_json: bool) -> 
     else:
         print_table("Faults", rows, list(rows[0]))
     if table is not None:
-        table.write_text(composition.as_document(report, command), "utf-8")
+        table.write_text(as_document(report, command), "utf-8")

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,10 @@ from pathlib import Path
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from recsys import snapshots
+from recsys.soak import pictures
 from recsys.soak.proxy import Proxy
 from recsys.soak.shop import Shop
-from recsys.soak.workers import WorkerProcess
+from recsys.soak.workers import ROLES, WorkerProcess
 from streams.local_kafka import LocalKafka
 
 SESSION_S = 6.0
@@ -43,6 +44,7 @@ class Faults:
         self.kafka = kafka
         self.proxy = proxy
         self.tallies: dict[str, Tally] = {}
+        self.spared: WorkerProcess | None = None  # no single worker's fault befalls it
         self._random = random.Random(seed)
 
     def tally(self, fault: str) -> Tally:
@@ -56,7 +58,8 @@ class Faults:
         tally.survived += 1
 
     def _one(self) -> WorkerProcess:
-        return self._random.choice([worker for worker in self.shop.workers if worker.running])
+        running = [worker for worker in self.shop.workers if worker.running]
+        return self._random.choice([worker for worker in running if worker is not self.spared])
 
     # -- workers
 
@@ -101,10 +104,13 @@ class Faults:
         await self._recovered(tally, since)
 
     def _spare(self) -> WorkerProcess:
+        return self._named("spare")
+
+    def _named(self, name: str, roles: Sequence[str] = ROLES, **settings: str) -> WorkerProcess:
         for worker in self.shop.workers:
-            if worker.name == "spare":
+            if worker.name == name:
                 return worker
-        return self.shop.supervisor.add("spare")
+        return self.shop.supervisor.add(name, roles, **settings)
 
     async def freeze(self) -> None:
         """SIGSTOP beyond the session's time, while another works on; then SIGCONT."""
@@ -142,7 +148,9 @@ class Faults:
         since = time.monotonic()
         worker.start()
         await self._recovered(tally, since)
-        if worker.log().count("snapshot.refused") == refused:
+        broken = {path.stem.rpartition("-")[2] for path in paths}
+        met = broken & worker.lanes(f"{self.shop.prefix}-behaviour")  # of several it may own others
+        if met and worker.log().count("snapshot.refused") == refused:
             tally.survived -= 1
             tally.notes.append(f"snapshots were believed after {way.__name__[1:]}")
 
@@ -219,6 +227,27 @@ class Faults:
         tally.tried += 1
         since = time.monotonic()
         await self.shop.feed.send_poison(count)
+        await self._recovered(tally, since)
+
+    async def spoil_pictures(self, count: int = 1000) -> None:
+        """Broken pictures among good ones, to a worker that is killed in the middle of them."""
+        tally = self.tally(f"{count} broken pictures at once, their worker killed")
+        tally.tried += 1
+        shop, encoder = self.shop, pictures.ENCODER
+        worker = self._named(
+            "images", ("images",), IMAGES__ENCODER=encoder, IMAGES__ENCODER_ID=pictures.ENCODER_ID
+        )
+        worker.start()
+        await worker.until_ready()
+        since = time.monotonic()
+        await pictures.send(shop.connection, shop.prefix, self._random, count)
+        await asyncio.sleep(self._random.uniform(0.1, 1.0))
+        worker.kill()
+        worker.start()
+        await shop.until_settled(pictures.READS)
+        code, _ = await worker.stop()
+        if code:
+            tally.notes.append(f"the images role ended with code {code}")
         await self._recovered(tally, since)
 
 

@@ -1,10 +1,8 @@
 """The soak: faults in groups, the account after each group, and the table at the end."""
 
-import math
 import os
 import random
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -19,14 +17,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.conservation import Account
+from recsys.soak import pictures
 from recsys.soak.faults import Faults, Tally
 from recsys.soak.proxy import Proxy
 from recsys.soak.shop import Shop
+from recsys.soak.table import Report
 from recsys.soak.workers import SoakError
 from streams.broker import find_runtime
 from streams.crash_points import POINTS
@@ -51,6 +49,7 @@ class Plan:
     broker_kills: int = 3
     cuts: int = 6
     poison: int = 3
+    pictures: int = 1
     nodes: int = 3  # of the three-broker cluster, one after the other; 0 leaves it out
     full_disks: int = 2
 
@@ -72,38 +71,6 @@ class Plan:
     def one_broker(self) -> bool:
         """Whether anything is to be tried on the broker with a disk of its own."""
         return any(n for name, n in vars(self).items() if name not in ("nodes", "full_disks"))
-
-
-@dataclass
-class Report:
-    """The rows of the table, and what the account found."""
-
-    rows: list[Tally] = field(default_factory=list)
-    accounts: list[Account] = field(default_factory=list)
-    memory_mb: list[float] = field(default_factory=list)  # of a worker, at each account
-    load: list[float] = field(default_factory=list)  # of the machine, at each account
-    drained_s: list[float] = field(default_factory=list)  # until nothing waited, after each fault
-
-    def add(self, rows: Sequence[Tally]) -> None:
-        """Take rows in that are not in yet."""
-        self.rows += [row for row in rows if row not in self.rows]
-
-    @property
-    def holds(self) -> bool:
-        """Everything survived, nothing lost, nothing doubled."""
-        return (
-            bool(self.accounts)
-            and all(account.holds for account in self.accounts)
-            and all(
-                row.tried == row.survived and not row.lost and not row.doubled for row in self.rows
-            )
-        )
-
-    @property
-    def findings(self) -> list[str]:
-        """What was found wrong or is worth a look, in words."""
-        noted = [f"{row.fault}: {note}" for row in self.rows for note in row.notes]
-        return [each for account in self.accounts for each in account.findings] + noted
 
 
 async def run(plan: Plan, seed: int, say: Say, report: Report) -> None:
@@ -162,6 +129,7 @@ def _groups(faults: Faults, plan: Plan, seed: int) -> Mapping[str, Group]:
         "kills": [faults.kill] * plan.kills,
         "named places": [_bind(faults.kill_at, point) for point in points],
         "poison": [faults.poison] * plan.poison,
+        "pictures": [faults.spoil_pictures] * (plan.pictures if pictures.possible() else 0),
         "rebalances": [faults.join_and_leave] * plan.rebalances,
         "freezes": [faults.freeze] * plan.freezes,
         "snapshots": [faults.corrupt_snapshots] * plan.corruptions,
@@ -202,6 +170,7 @@ async def _account(
     report.accounts.append(account)
     for row in rows:
         row.lost, row.doubled = account.lost, account.doubled
+    report.traffic[faults.shop.prefix] = faults.shop.feed.traffic.kinds.copy()
     report.memory_mb.append(faults.shop.workers[0].memory_mb())
     report.load.append(os.getloadavg()[0])
     say(f"{prefix}{account.accepted} accepted, {account.applied} applied, {account.lists} lists, "
@@ -213,11 +182,16 @@ async def _account(
 async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Report) -> None:
     """Break whatever chance says until the time is up, under a load. Raises SoakError.
 
-    After each fault all that waits must be done before the next: the lag returns to zero.
+    After each fault all that waits must be done before the next: the lag returns to zero. One
+    worker is spared what befalls single workers: its memory must stay flat.
     """
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         async with one_broker(Path(folder), seed, rate) as faults:
+            (faults.spared,) = faults.shop.workers
+            other = faults.shop.supervisor.add()
+            other.start()
+            await other.until_ready()
             tries: list[tuple[int, Callable[[], Awaitable[None]]]] = [
                 (5, faults.kill),
                 (4, lambda: faults.kill_at(rng.choice(POINTS))),
@@ -228,6 +202,7 @@ async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Repo
                 (1, lambda: faults.pause_broker(5.0)),
                 (1, faults.kill_broker),
                 (1, faults.poison),
+                (int(pictures.possible()), faults.spoil_pictures),
             ]
             weights = [weight for weight, _ in tries]
             while time.monotonic() < deadline:
@@ -281,57 +256,3 @@ async def _begin(shop: Shop) -> None:
 
 def _prefix() -> str:
     return f"soak-{uuid.uuid4().hex[:8]}"
-
-
-def as_rows(report: Report) -> list[dict[str, object]]:
-    """The table, for people and for machines."""
-    return [
-        {
-            "fault": row.fault,
-            "tried": row.tried,
-            "survived": row.survived,
-            "lost": row.lost,
-            "doubled": row.doubled,
-            "first_list_p50_s": round(statistics.median(row.first_s or [math.inf]), 1),
-            "first_list_max_s": round(max(row.first_s, default=math.inf), 1),
-            "all_lanes_max_s": round(max(row.all_s, default=math.inf), 1),
-        }
-        for row in report.rows
-    ]
-
-
-def as_markdown(rows: Sequence[dict[str, object]]) -> str:
-    """The table as Markdown."""
-    lines = [
-        "| fault | tried | survived | lost | doubled "
-        "| first new list after, median | at most | all lanes after, at most |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row['fault']} | {row['tried']} | {row['survived']} | {row['lost']} "
-        f"| {row['doubled']} | {row['first_list_p50_s']} s | {row['first_list_max_s']} s "
-        f"| {row['all_lanes_max_s']} s |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def as_document(report: Report, command: str) -> str:
-    """The table with what it takes to read it."""
-    accepted = max((account.accepted for account in report.accounts), default=0)
-    load = f"{min(report.load, default=0):.0f} to {max(report.load, default=0):.0f}"
-    memory = ", ".join(f"{each:.0f}" for each in report.memory_mb)
-    drained = (
-        f"All that waited was done {statistics.median(report.drained_s):.1f} s (median), at most "
-        f"{max(report.drained_s):.1f} s after lists flowed again.\n\n"
-        if report.drained_s
-        else ""
-    )
-    return (
-        f"`{command}` on {os.cpu_count()} cores with a load of {load}, "
-        f"{datetime.now(UTC):%Y-%m-%d}. After every group of faults all events were accounted for "
-        f"(up to {accepted:,} a broker) and the state was compared with an undisturbed run of the "
-        f"same log.\n\n{as_markdown(as_rows(report))}\n{drained}"
-        f"Resident memory of a worker at each account, MB: {memory}.\n"
-        + "".join(f"- {finding}\n" for finding in report.findings)
-    )

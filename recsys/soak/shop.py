@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from recsys import conservation
 from recsys.conservation import Account
-from recsys.soak import reference
+from recsys.soak import pictures, reference
 from recsys.soak.traffic import Feed, Traffic
 from recsys.soak.workers import SoakError, Supervisor, WorkerProcess
 from streams import admin, state_log, topics
@@ -25,6 +25,7 @@ SETTLE_TIMEOUT_S = 180.0
 ROLE_TOPICS = (
     ("behaviour", topics.BEHAVIOUR),
     ("behaviour", topics.REQUESTS),
+    ("behaviour", topics.IMAGE_EMBEDDINGS),
     ("items", topics.ITEM_UPDATES),
 )
 
@@ -142,10 +143,14 @@ class Shop:
         tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
         raise SoakError(f"not every lane wrote lists again within {timeout_s:.0f} s\n{tails}")
 
-    async def until_settled(self, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+    async def until_settled(
+        self,
+        reads: Iterable[tuple[str, topics.Topic]] = ROLE_TOPICS,
+        timeout_s: float = SETTLE_TIMEOUT_S,
+    ) -> None:
         """Wait until everything that was sent is applied, folded and answered."""
         deadline = time.monotonic() + timeout_s
-        for role, topic in ROLE_TOPICS:
+        for role, topic in reads:
             while waiting := await self._waiting(role, topic):
                 if time.monotonic() > deadline:
                     tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
@@ -187,6 +192,7 @@ class Shop:
             account = await conservation.check(
                 self.connection, self.prefix, self.partitions, accepted
             )
+            await pictures.check(self.connection, self.prefix, self.partitions, account)
             differing = await reference.differences(self.connection, self.prefix, self.partitions)
             account.lost += len(differing)
             account.findings += differing

@@ -23,6 +23,14 @@ DAY_MS = topics.DAY_MS
 USERS, ITEMS = 150, 250
 RETRIED_OF = 5  # a producer's retry repeats one of the newest events of all
 
+ORDINARY = "event in order"
+RETRY = "event sent twice by its producer"
+LATE = "event out of order, up to 30 days late"
+CLOCK = "event of a clock set wrong by 300 days or more"
+WRONG_LANE = "event in another user's partition"
+BROKEN = "broken record among the others"
+REQUEST = "request for a list"
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -50,7 +58,6 @@ class Traffic:
         while True:
             kind = self._random.choices(kinds, (88, 4, 3, 2, 3))[0]
             self._count += 1
-            self.kinds[kind] += 1
             yield self._make(kind)
 
     def _make(self, kind: str) -> Sent:
@@ -58,10 +65,11 @@ class Traffic:
             return self._request()
         if kind == "poison":
             return self.broken()
-        body = self._event()
+        body, told = self._event()
         if kind == "retry" and self._sent:
-            body = self._sent[self._random.randrange(len(self._sent))]
+            body, told = self._sent[self._random.randrange(len(self._sent))], RETRY
         key = json.loads(body)["user_id"].encode()
+        self.kinds[WRONG_LANE if kind == "wrong lane" else told] += 1
         if kind == "wrong lane":
             home = partition_of(key, self._partitions)
             return Sent(topics.BEHAVIOUR, Record(key, body), (home + 1) % self._partitions)
@@ -70,17 +78,20 @@ class Traffic:
 
     def broken(self) -> Sent:
         """A record that is likely to break the contract, in any lane."""
-        body = self._event()
+        body, _ = self._event()
         key = json.loads(body)["user_id"].encode()
+        self.kinds[BROKEN] += 1
         return Sent(topics.BEHAVIOUR, poison(self._random, key, body), self._lane())
 
     def _lane(self) -> int:
         return self._random.randrange(self._partitions)
 
-    def _event(self) -> bytes:
+    def _event(self) -> tuple[bytes, str]:
+        """A valid event, and what is odd about it."""
         rng = self._random
         self._now_ms += rng.randrange(200)
         late_ms = rng.choice((0, 0, 0, 0, 0, rng.randrange(1000), rng.randrange(30 * DAY_MS)))
+        told = LATE if late_ms else ORDINARY
         event = {
             "user_id": f"u{int(USERS * rng.random() ** 2)}",
             "item_id": f"i{int(ITEMS * rng.random() ** 2)}",
@@ -90,13 +101,15 @@ class Traffic:
         }
         if rng.random() < 0.01:  # a clock that was set wrong
             event["timestamp"] = self._now_ms + rng.choice((-300, 400)) * DAY_MS
+            told = CLOCK
         if event["type"] == "rating":
             event["value"] = rng.randint(1, 5)
-        return json.dumps(event).encode()
+        return json.dumps(event).encode(), told
 
     def _request(self) -> Sent:
         rng = self._random
         user = f"u{rng.randrange(2 * USERS)}"
+        self.kinds[REQUEST] += 1
         request = {"user_id": user, "request_id": f"{self._seed}-{self._count}", "k": 5}
         if rng.random() < 0.3:
             request["context_items"] = [f"i{rng.randrange(ITEMS)}"]

@@ -39,6 +39,7 @@ class WorkerProcess:
     starts: int = 0
     exits: list[int] = field(default_factory=list)  # codes of ends that nobody asked for
     wanted: bool = False
+    roles: Sequence[str] = ROLES
 
     @property
     def log_path(self) -> Path:
@@ -64,7 +65,7 @@ class WorkerProcess:
         environ.pop(CRASH_AT, None)
         if crash_at is not None:
             environ[CRASH_AT] = crash_at
-        roles = [text for role in ROLES for text in ("--role", role)]
+        roles = [text for role in self.roles for text in ("--role", role)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "recsys", "worker", *roles],
@@ -133,6 +134,10 @@ class WorkerProcess:
         except (OSError, ValueError):
             return 0, {}
 
+    def lanes(self, group: str) -> set[str]:
+        """The lanes of a group that are here, by their numbers."""
+        return set(self.health()[1].get("lanes", {}).get(group, ()))
+
     def memory_mb(self) -> float:
         """Resident memory, where /proc tells it; else 0."""
         if self.process is None:
@@ -161,10 +166,12 @@ class Supervisor:
         self.folder = folder
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, name: str | None = None, **settings: str) -> WorkerProcess:
+    def add(
+        self, name: str | None = None, roles: Sequence[str] = ROLES, **settings: str
+    ) -> WorkerProcess:
         """One more worker, not started yet."""
         name = name or f"worker-{len(self.workers)}"
-        worker = WorkerProcess(name, {**self.settings, **settings}, self.folder)
+        worker = WorkerProcess(name, {**self.settings, **settings}, self.folder, roles=roles)
         self.workers.append(worker)
         return worker
 

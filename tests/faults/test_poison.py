@@ -1,6 +1,5 @@
 """Broken records of every kind: none stops a lane, each is in the dead letters once."""
 
-import io
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from recsys.catalogue import Catalogue
 from recsys.item_lanes import ItemLanes
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.soak import pictures
 from recsys.soak.traffic import Traffic, poison
 from recsys.state import ItemState
 from recsys.user_lanes import UserLane, UserLanes, UserLanesConfig
@@ -120,7 +120,7 @@ def broken_records(rng: random.Random, topic: topics.Topic, count: int) -> list:
     records = []
     for number in range(count):
         json_like = topic.encoding == "json"
-        broken = poison(rng, key, good) if json_like else Record(key, mutated(rng, good))
+        broken = poison(rng, key, good) if json_like else Record(key, pictures.mutated(rng, good))
         for at, (value, name) in enumerate(((good, key), (broken.value, broken.key))):
             records.append(record(value, name, topic.name(), 0, 2 * number + at))
     return records
@@ -166,13 +166,14 @@ async def test_a_thousand_broken_pictures(tmp_path: Path, uploads: bool) -> None
     from recsys.image_lanes import ImageLanes
     from recsys.image_reader import ImageReader
 
-    rng, good = random.Random(9), picture_bytes()
+    rng = random.Random(9)
+    good = pictures.picture(rng)
     topic = topics.IMAGE_UPLOADS if uploads else topics.PRODUCT_IMAGES
     reader = ImageReader(encoders.load("perceptual-hash", tmp_path))
     lanes, source = ImageLanes(reader, "recsys", uploads=uploads), Position(topic.name(), 0)
     records = []
     for offset in range(1000):
-        value = good if offset % 10 == 0 else mutated(rng, good)
+        value = good if offset % 10 == 0 else pictures.mutated(rng, good)
         records.append(record(value, b"k1", source.topic, 0, offset))
     outcome = await lanes.apply(0, lanes.open(0), [Chunk(source, 0, records)])
     dead = dead_letters_in(outcome, source)
@@ -181,29 +182,6 @@ async def test_a_thousand_broken_pictures(tmp_path: Path, uploads: bool) -> None
     assert len(dead) + len(answers) == len(records)  # each is read or refused, none both
     assert not [offset for offset in dead if offset % 10 == 0]
     assert len(dead) > 400
-
-
-def picture_bytes() -> bytes:
-    """A small photo."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.effect_noise((64, 48), 60).convert("RGB").save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def mutated(rng: random.Random, good: bytes) -> bytes:
-    """A picture that was cut, flipped, filled, or exchanged in part."""
-    way, at = rng.randrange(5), rng.randrange(2, len(good))
-    if way == 0:
-        return good[:at]
-    if way == 1:
-        return good[: at - 1] + rng.randbytes(1) + good[at:]
-    if way == 2:
-        return rng.randbytes(at)
-    if way == 3:
-        return good[at:]
-    return good[:20] + rng.randbytes(40) + good[60:]
 
 
 json_values = st.recursive(
