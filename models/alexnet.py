@@ -26,6 +26,18 @@ Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
 
+class LocalResponseNorm(nn.Module):
+    """The paper's, n = 5, k = 2, beta = .75: torch's own takes half of a training step on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, channels, rows, columns), each divided by what its neighbour channels add up to."""
+        channel = torch.arange(x.shape[1])
+        near = (channel[:, None] - channel).abs() <= 2
+        weights = near.to(x.dtype)[:, :, None, None] * (ALEXNET_LRN_ALPHA / 5)
+        root = (2 + functional.conv2d(x * x, weights)).rsqrt()
+        return x * root * root.sqrt()
+
+
 class AlexNet(nn.Module):
     """Scores (n, classes) of pictures, uint8 (n, 227, 227, 3). `width` is that of fc6 and fc7."""
 
@@ -39,7 +51,7 @@ class AlexNet(nn.Module):
         self.fc6 = nn.Linear(256 * 6 * 6, width)
         self.fc7 = nn.Linear(width, width)
         self.fc8 = nn.Linear(width, classes)
-        self.normalise = nn.LocalResponseNorm(5, alpha=ALEXNET_LRN_ALPHA, beta=0.75, k=2.0)
+        self.normalise = LocalResponseNorm()
         self.pool = nn.MaxPool2d(3, stride=2)
         self.dropout = nn.Dropout(dropout)
         for name, parameter in self.named_parameters():

@@ -6,6 +6,7 @@ that was interrupted goes on, from the checkpoint of its last whole epoch, as if
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,13 +52,20 @@ class Schedule:
 
 @dataclass
 class History:
-    """One entry an epoch; `best_epoch` counts from 0. `score` is the larger the better."""
+    """One entry an epoch; `best_epoch` counts from 0. `score` is the larger the better.
+
+    `seconds` went by in each epoch and `cpu_seconds` were worked in it; of the epochs, `resumed`
+    are of earlier runs.
+    """
 
     loss: list[float] = field(default_factory=list)
     score: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     best_epoch: int = -1
     stopped_early: bool = False
+    seconds: list[float] = field(default_factory=list, compare=False)
+    cpu_seconds: list[float] = field(default_factory=list, compare=False)
+    resumed: int = field(default=0, compare=False)
 
     @property
     def best_score(self) -> float:
@@ -90,6 +98,7 @@ def fit(
     for epoch in range(len(history.loss), schedule.epochs):
         if history.stopped_early:
             break
+        begun, cpu_begun = time.monotonic(), time.process_time()
         mean_loss = _epoch(network, batches, loss, optimiser, schedule, epoch)
         network.eval()
         with torch.no_grad():
@@ -100,6 +109,8 @@ def fit(
             history.best_epoch = epoch
             best = {name: value.detach().clone() for name, value in network.state_dict().items()}
         history.stopped_early = epoch - history.best_epoch >= schedule.patience
+        history.seconds.append(round(time.monotonic() - begun, 2))
+        history.cpu_seconds.append(round(time.process_time() - cpu_begun, 2))
         progress(epoch, mean_loss, history.score[-1])
         if checkpoint is not None:
             _save(checkpoint, network, optimiser, history, schedule, best)
@@ -184,5 +195,6 @@ def _resume(
     optimiser.load_state_dict(state["optimiser"])
     for name, value in state["history"].items():
         setattr(history, name, value)
+    history.resumed = len(history.loss)
     best: dict[str, torch.Tensor] = state["best"]
     return best

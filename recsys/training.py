@@ -5,7 +5,6 @@ them (once: it is cached), trains, measures on the part that nothing was chosen 
 bundle with its report and its learning curve.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -30,7 +29,15 @@ from recsys.training_data import (
     file_name,
     read_parts,
 )
-from recsys.training_report import about_of, accuracy, finish, same_product_cosine, served, share
+from recsys.training_report import (
+    Stopwatch,
+    about_of,
+    accuracy,
+    finish,
+    same_product_cosine,
+    served,
+    share,
+)
 
 ClassifierKind = Literal["linear", "hidden", "svm", "fine-tune"]
 
@@ -42,7 +49,7 @@ def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
     from models.classifier_training import HeadSettings, train_head, train_svm
     from models.training import Schedule
 
-    started = time.monotonic()
+    watch = Stopwatch()
     parts = read_parts(job)
     encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
     train = features(job, encoder, parts, "train", job.views)
@@ -51,6 +58,7 @@ def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
     labels, held = parts.labels("train"), parts.labels("validation")
     report: dict[str, Any] = {}
     model: Classifier
+    history = None
     if kind == "svm":
         model = train_svm(train[:, :2], labels, validation, held, parts.classes)
     else:
@@ -69,7 +77,7 @@ def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
     metrics = {
         "validation": accuracy(model, validation, held),
         "test": accuracy(model, test, parts.labels("test")),
-        "seconds": round(time.monotonic() - started, 1),
+        **watch.told(history),
     }
     about = about_of(job, "classifier", parts, metrics, encoder.id, {"head": kind, **served(model)})
     return finish(job, about, model.arrays(), {}, report)
@@ -83,7 +91,7 @@ def _tune(job: Job) -> Bundle:
 
     if job.encoder != "efficientnet-lite0":
         raise TrainingError("fine-tuning is for efficientnet-lite0")
-    started = time.monotonic()
+    watch = Stopwatch()
     parts = read_parts(job)
     release, settings = efficientnet.LITE0, TuneSettings()
     weights = efficientnet.folded_weights(release)
@@ -110,7 +118,7 @@ def _tune(job: Job) -> Bundle:
     metrics = {
         part: accuracy(head, encoder.encode(_open(parts.photos[part])), parts.labels(part))
         for part in ("validation", "test")
-    } | {"seconds": round(time.monotonic() - started, 1)}
+    } | watch.told(history)
     told = {"head": "fine-tune", **served(head)}
     about = about_of(job, "tuned", parts, metrics, "", told)
     report = {
@@ -127,7 +135,7 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
 
     if loss not in siamese_training.LOSSES:
         raise TrainingError(f"no loss {loss!r}; there are {', '.join(siamese_training.LOSSES)}")
-    started = time.monotonic()
+    watch = Stopwatch()
     parts = read_parts(job)
     encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
     train = features(job, encoder, parts, "train", job.views)
@@ -146,7 +154,7 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
         "frozen": retrieval(test, labels)._asdict(),
         "test": retrieval(head.embed(test), labels)._asdict(),
         "same_product_cosine": same_product_cosine(head.pair_curve),
-        "seconds": round(time.monotonic() - started, 1),
+        **watch.told(history),
     }
     about = about_of(job, "siamese", parts, metrics, encoder.id, asdict(settings))
     report = {"schedule": asdict(schedule), "history": asdict(history)}
@@ -160,7 +168,7 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
     from models.onnx_encoder import OnnxEncoder, padded
     from models.training import Schedule
 
-    started = time.monotonic()
+    watch = Stopwatch()
     parts = read_parts(job)
     side_px = SIDE_PX + 29  # the paper crops 224 of 256
 
@@ -188,7 +196,7 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
     metrics = {
         "test": share(int((answers == labels).sum()), len(labels)),
         "retrieval": retrieval(unit_rows(vectors), labels)._asdict(),
-        "seconds": round(time.monotonic() - started, 1),
+        **watch.told(history),
     }
     about = about_of(job, "alexnet", parts, metrics, "", {"classes": list(parts.classes)})
     report = {

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from models.bundle import About, Bundle
 from models.calibration import Isotonic, expected_calibration_error
 from models.classifier import Classifier
 from recsys.training_data import Array, Job, Parts
+
+if TYPE_CHECKING:
+    from models.training import History
 
 
 def accuracy(model: Classifier, vectors: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -36,6 +40,22 @@ def share(right: int, count: int) -> dict[str, float]:
     half = z * (p * (1 - p) / count + z * z / (4 * count**2)) ** 0.5 / (1 + z * z / count)
     low, high = round(middle - half, 4), round(middle + half, 4)
     return {"accuracy": round(p, 4), "low": low, "high": high, "count": count}
+
+
+class Stopwatch:
+    """How long a training took, epochs of runs that were interrupted included."""
+
+    def __init__(self) -> None:
+        self._begun, self._cpu_begun = time.monotonic(), time.process_time()
+
+    def told(self, history: "History | None" = None) -> dict[str, float]:
+        """`seconds` that went by and `cpu_seconds` that were worked, by all cores together."""
+        seconds = time.monotonic() - self._begun
+        cpu_seconds = time.process_time() - self._cpu_begun
+        if history is not None:
+            seconds += sum(history.seconds[: history.resumed])
+            cpu_seconds += sum(history.cpu_seconds[: history.resumed])
+        return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
 
 
 def same_product_cosine(curve: Isotonic, probability: float = 0.95) -> float:
