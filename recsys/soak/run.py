@@ -173,7 +173,8 @@ async def _account(
     report.traffic[faults.shop.prefix] = faults.shop.feed.traffic.kinds.copy()
     report.memory_mb.append(faults.shop.workers[0].memory_mb())
     report.load.append(os.getloadavg()[0])
-    say(f"{prefix}{account.accepted} accepted, {account.applied} applied, {account.lists} lists, "
+    say(f"{prefix}{account.accepted} accepted, {account.applied} applied, "
+        f"{account.dead_letters} dead letters, {account.pictures} pictures, {account.lists} lists, "
         f"{account.lost} lost, {account.doubled} doubled")  # fmt: skip
     if not account.holds:
         raise SoakError("the account does not hold:\n" + "\n".join(account.findings))

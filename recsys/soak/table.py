@@ -92,6 +92,7 @@ def as_markdown(rows: Sequence[dict[str, object]]) -> str:
 def as_document(report: Report, command: str) -> str:
     """The table with what it takes to read it."""
     accepted = max((account.accepted for account in report.accounts), default=0)
+    letters = max((account.dead_letters for account in report.accounts), default=0)
     load = f"{min(report.load, default=0):.0f} to {max(report.load, default=0):.0f}"
     memory = ", ".join(f"{each:.0f}" for each in report.memory_mb)
     drained = (
@@ -103,8 +104,8 @@ def as_document(report: Report, command: str) -> str:
     return (
         f"`{command}` on {os.cpu_count()} cores with a load of {load}, "
         f"{datetime.now(UTC):%Y-%m-%d}. After every group of faults all events were accounted for "
-        f"(up to {accepted:,} a broker) and the state was compared with an undisturbed run of the "
-        f"same log, by digest.\n\n{as_markdown(as_rows(report))}\n{drained}"
+        f"(up to {accepted:,} a broker, with {letters:,} dead letters) and the state was compared, "
+        f"by digest, with an undisturbed run of the same log.\n\n{as_markdown(as_rows(report))}\n{drained}"
         f"Resident memory of a worker at each account, MB: {memory}.\n"
         + "".join(f"- {finding}\n" for finding in report.findings)
     )
