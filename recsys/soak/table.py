@@ -105,7 +105,8 @@ def as_document(report: Report, command: str) -> str:
         f"`{command}` on {os.cpu_count()} cores with a load of {load}, "
         f"{datetime.now(UTC):%Y-%m-%d}. After every group of faults all events were accounted for "
         f"(up to {accepted:,} a broker, with {letters:,} dead letters) and the state was compared, "
-        f"by digest, with an undisturbed run of the same log.\n\n{as_markdown(as_rows(report))}\n{drained}"
+        f"by digest, with an undisturbed run of the same log.\n\n"
+        f"{as_markdown(as_rows(report))}\n{drained}"
         f"Resident memory of a worker at each account, MB: {memory}.\n"
         + "".join(f"- {finding}\n" for finding in report.findings)
     )
