@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import ItemEvents, Query, Scores, empty_answer
-from models.columns import Column, Slots, Table
+from models.columns import NONE, Column, Slots, Table
 from models.neighbours import (
     add_pairs,
     neighbour_columns,
@@ -137,9 +137,23 @@ class ItemKnn:
         conditional: bool = False,
     ) -> Slots:  # fmt: skip
         """The query's item that gives each of `items` most."""
-        out = np.empty(len(items), np.int32)
-        strongest_sources(
-            table.rows, query.items, query.weights, channel, conditional, query.clock,
-            self._half_lives[channel], self.config.shrinkage, items, out,
+        out = np.full(len(items), NONE, np.int32)
+        self.carry(
+            table, query.items, query.weights[None], np.array([channel]), np.array([conditional]),
+            query.clock, items, np.zeros(len(items), np.int32), out,
         )  # fmt: skip
         return out
+
+    def carry(
+        self, table: Table, items: Slots, weights: NDArray[np.float32],
+        channels: NDArray[np.int64], conditional: NDArray[np.bool_], clock: float,
+        targets: Slots, readings: Slots, out: Slots,
+    ) -> None:  # fmt: skip
+        """The one of `items` that gives each target most, each in the reading that is its own.
+
+        Arguments as of `read`; `readings` has the target's reading, -1 leaves its place in `out`.
+        """
+        strongest_sources(
+            table.rows, items, weights, channels, conditional, clock, self._half_lives,
+            self.config.shrinkage, targets, readings, out,
+        )  # fmt: skip

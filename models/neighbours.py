@@ -210,26 +210,39 @@ def read_lists(
 
 @kernel
 def strongest_sources(
-    rows: Any, items: Any, weights: Any, channel: int, conditional: bool, clock: float,
-    half_life: float, shrinkage: float, targets: Any, out: Any,
+    rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
+    half_lives: Any, shrinkage: float, targets: Any, readings: Any, out: Any,
 ) -> None:  # fmt: skip
-    """For each target the one of `items` whose list gives it most; -1 where none holds it."""
-    era = era_of(clock, half_life)
-    now = 1.0 / weight_at(clock, half_life, era)
+    """For each target the one of `items` whose list gives it most; -1 where none holds it.
+
+    `readings` says in which reading each target is looked for, -1 leaves its place in `out` as it
+    is; the other arguments are those of `read_lists`.
+    """
+    count = len(channels)
+    eras, nows = np.empty(count, np.int64), np.empty(count)
+    for r in range(count):
+        eras[r] = era_of(clock, half_lives[channels[r]])
+        nows[r] = 1.0 / weight_at(clock, half_lives[channels[r]], eras[r])
     most = np.zeros(len(targets))
-    out[:] = NONE
+    for t in range(len(targets)):
+        if readings[t] >= 0:
+            out[t] = NONE
     for m in range(len(items)):
         source = items[m]
         if source < 0 or source >= len(rows):
             continue
         row = rows[source]
-        part = weights[m] * voice(rows, source, channel, era, now, conditional, shrinkage)
         for t in range(len(targets)):
+            r = readings[t]
+            if r < 0 or not weights[r, m] > 0.0:
+                continue
             place = NONE
             for j in range(len(row.item)):
                 if row.item[j] == targets[t]:
                     place = j
             if place != NONE:
-                score = part * row.weight[channel * len(row.item) + place]
+                channel = channels[r]
+                part = voice(rows, source, channel, eras[r], nows[r], conditional[r], shrinkage)
+                score = weights[r, m] * part * row.weight[channel * len(row.item) + place]
                 if score > most[t]:
                     most[t], out[t] = score, source

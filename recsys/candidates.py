@@ -156,8 +156,14 @@ class Reading:
 class Speaker(Protocol):
     """One source or some neighbouring ones at once, on the board."""
 
+    @property
+    def columns(self) -> range: ...
+
     def speak(self, context: Context, board: Board) -> None:
         """Write what is to be said of this list's items."""
+
+    def carry(self, context: Context, items: Slots, lead: NDArray[np.int8], out: Slots) -> None:
+        """Write the past item behind each item whose leading column is one of these."""
 
 
 @dataclass
@@ -167,10 +173,21 @@ class Alone:
     source: Source
     column: int
 
+    @property
+    def columns(self) -> range:
+        return range(self.column, self.column + 1)
+
     def speak(self, context: Context, board: Board) -> None:
         """Ask it."""
         slots, scores = self.source.candidates(context)
         board.put(self.column, slots, scores)
+
+    def carry(self, context: Context, items: Slots, lead: NDArray[np.int8], out: Slots) -> None:
+        """Ask it, if it tells."""
+        carriers = getattr(self.source, "carriers", None)
+        if carriers is not None:
+            mine = lead == self.column
+            out[mine] = carriers(context, items[mine])
 
 
 class Together:
@@ -184,21 +201,39 @@ class Together:
         self._room = max(reading.room for reading in readings)
         self._fading = np.empty((len(readings), 0), np.float32)
 
+    @property
+    def columns(self) -> range:
+        return range(self.column, self.column + len(self.readings))
+
     def speak(self, context: Context, board: Board) -> None:
         """Read the lists once."""
         query = context.longer
         if not len(query.items):
             return
-        items = query.items[: self._room]
-        if self._fading.shape[1] < len(items):
-            size = max(len(items), RECENT_SIZE)
-            self._fading = np.array([each.fading(size) for each in self.readings], np.float32)
-        weights = self._fading[:, : len(items)] * query.weights[: len(items)]
+        items, weights = self._voices(query)
         count = self.model.read(
             context.items.tables[self.model.name], items, weights,
             self._channels, self._conditional, query.clock, board.said, self.column, board.room,
         )  # fmt: skip
         board.offer(self.column, len(self.readings), board.room[:count])
+
+    def carry(self, context: Context, items: Slots, lead: NDArray[np.int8], out: Slots) -> None:
+        """Look for all of them in one pass."""
+        past, weights = self._voices(context.longer)
+        readings = lead.astype(np.int32) - np.int32(self.column)
+        readings[readings >= len(self.readings)] = NONE
+        self.model.carry(
+            context.items.tables[self.model.name], past, weights,
+            self._channels, self._conditional, context.longer.clock, items, readings, out,
+        )  # fmt: skip
+
+    def _voices(self, query: Query) -> tuple[Slots, NDArray[np.float32]]:
+        """Past items, and how loud each may speak in each reading."""
+        items = query.items[: self._room]
+        if self._fading.shape[1] < len(items):
+            size = max(len(items), RECENT_SIZE)
+            self._fading = np.array([each.fading(size) for each in self.readings], np.float32)
+        return items, self._fading[:, : len(items)] * query.weights[: len(items)]
 
 
 def speakers_of(sources: Sequence[Source]) -> list[Speaker]:
@@ -318,10 +353,12 @@ class Newest:
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The newest products with fewer than `events_max` events; the newest scores 1."""
-        slots = context.catalogue.newest()
-        slots = slots[context.items.tables["popularity"]["events"][slots] < self.events_max]
-        slots = slots[: 4 * context.limit]
-        return slots, (1.0 / (1.0 + np.arange(len(slots)) / 10.0)).astype(np.float32)
+        listed = context.catalogue.newest()
+        slots = np.empty(min(4 * context.limit, len(listed)), np.int32)
+        scores = np.empty(len(slots), np.float32)
+        rows = context.items.tables[Popularity.name].rows
+        count = _rarely_seen(listed, rows, self.events_max, slots, scores)
+        return slots[:count], scores[:count]
 
 
 @dataclass
@@ -469,6 +506,19 @@ def _heaviest(category: Any, items: Any, weights: Any, shares: Any, codes: Any) 
     for n in range(len(order)):
         shares[n], codes[n] = sums[order[n]] / total, seen[order[n]]
     return len(order)
+
+
+@kernel
+def _rarely_seen(listed: Any, rows: Any, events_max: int, slots: Any, scores: Any) -> int:
+    """The first of `listed` with few events, the n-th scored 1 / (1 + n / 10); returns how many."""
+    count = 0
+    for at in range(len(listed)):
+        if count == len(slots):
+            break
+        if rows[listed[at]].events < events_max:
+            slots[count], scores[count] = listed[at], 1.0 / (1.0 + count / 10.0)
+            count += 1
+    return count
 
 
 @kernel

@@ -208,7 +208,7 @@ class Pipeline:
         items, twins = scored.candidates.items, self.vectors.twins
         single = twins.single(items, scored.scores)  # one of those whose pictures show the same
         chosen = choose(variant.rerank, context, items[single], scored.scores[single], k)
-        ranked = Ranked.of(self.sources, context, scored, single[chosen], self.model_version)
+        ranked = Ranked.of(self._speakers, context, scored, single[chosen], self.model_version)
         if variant.name != ranked.variant:
             ranked = replace(ranked, variant=variant.name)
         if len(ranked) < k:

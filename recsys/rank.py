@@ -26,7 +26,7 @@ class RankConfig:
         train_candidates: candidates of an example that are kept.
     """
 
-    train_share_min: float = 0.05
+    train_share_min: float = 0.01
     train_lists_full: int = 8_000
     train_candidates: int = 96
     ranker: RankerConfig = field(default_factory=RankerConfig)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.columns import NONE, Slots
 from models.kernels import kernel
-from recsys.candidates import Context, Source
+from recsys.candidates import Context, Source, Speaker
 from recsys.catalogue import Catalogue
 from recsys.rank import Scored
 from streams.events import RankedItem
@@ -42,7 +42,7 @@ class Ranked:
 
     @classmethod
     def of(
-        cls, sources: Sequence[Source], context: Context, scored: Scored,
+        cls, speakers: Sequence[Speaker], context: Context, scored: Scored,
         chosen: NDArray[np.intp], model_version: str,
     ) -> "Ranked":  # fmt: skip
         """The chosen candidates in their order.
@@ -55,11 +55,10 @@ class Ranked:
         lead = np.empty(len(items), np.int8)
         _leads(candidates.scores, candidates.found, chosen, lead)
         carriers = np.full(len(items), NONE, np.int32)
-        for s in set(lead.tolist()):
-            carry = getattr(sources[s], "carriers", None)
-            if carry is not None:
-                rows = lead == s
-                carriers[rows] = carry(context, items[rows])
+        leads = set(lead.tolist())
+        for speaker in speakers:
+            if not leads.isdisjoint(speaker.columns):
+                speaker.carry(context, items, lead, carriers)
         category = context.photo.category if context.photo else ""
         return cls(
             items, scored.scores[chosen], found, lead, carriers, np.ones(len(items), np.float32),

@@ -72,11 +72,7 @@ def usable_items(
     usable = catalogue.available[: len(catalogue.items)].copy()
     if allowed is not None:
         usable &= allowed
-    if len(past.items):
-        barred = past.weights <= 0
-        if not config.repeats:
-            barred |= (past.types & np.uint16(config.had_mask)) != 0
-        usable[past.items[barred]] = False
+    _bar(past.items, past.weights, past.types, 0 if config.repeats else config.had_mask, usable)
     if len(similar_to):
         usable[similar_to] = False
     return usable
@@ -148,6 +144,14 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
     return slots[np.lexsort((-slots, -scores))[:count]]
+
+
+@kernel
+def _bar(items: Any, weights: Any, types: Any, had: int, usable: Any) -> None:
+    """Take out what the user does not like, and what they had in one of the ways of `had`."""
+    for at in range(len(items)):
+        if not weights[at] > 0 or types[at] & had:
+            usable[items[at]] = False
 
 
 @kernel
