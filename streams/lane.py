@@ -542,7 +542,8 @@ class Lane(Generic[S]):
         path, state = self._snapshot_path, self._state
         if self._snapshot_due_s() is None or path is None or state is None:
             return
-        assert self._snapshots is not None and self._birth is not None
+        assert self._snapshots is not None
+        assert self._birth is not None
         birth = [self._birth.offset, self._birth.name]
         meta = {"birth": birth, "state_end": self._state_end}
         self._snapshot_at, self._snapshot_end = time.monotonic(), self._state_end
