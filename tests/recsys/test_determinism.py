@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def lists_of(seed: str, log: Path) -> bytes:
     """The lists that an evaluation writes in a process with this seed of hashes."""
@@ -20,6 +22,7 @@ def lists_of(seed: str, log: Path) -> bytes:
     return (folder / "lists.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_the_same_lists_again(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     events = (
