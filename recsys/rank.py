@@ -22,7 +22,7 @@ class RankConfig:
     Args:
         train_share_min: share of steps (a basket is one) that become examples in the long run.
         train_lists_full: until the ranker learned so many lists n every step does; then the share
-            falls as 1 / n^2. Lists are counted and not events, for a basket's events make one.
+            falls as 1 / n^4. Lists are counted and not events, for a basket's events make one.
         train_candidates: candidates of an example that are kept.
     """
 
@@ -33,7 +33,7 @@ class RankConfig:
 
     def train_share(self, lists: int) -> float:
         """Share of steps that become examples once the ranker learned so many lists."""
-        return min(1.0, max(self.train_share_min, (self.train_lists_full / max(lists, 1)) ** 2))
+        return min(1.0, max(self.train_share_min, (self.train_lists_full / max(lists, 1)) ** 4))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def test_the_share_of_examples_falls_with_events():
     config = RankConfig(train_share_min=0.01, train_lists_full=1000)
     assert config.train_share(0) == 1.0
     assert config.train_share(1000) == 1.0
-    assert config.train_share(2_000) == 0.25
+    assert config.train_share(2_000) == 0.0625
     assert config.train_share(10**9) == 0.01
 
 
