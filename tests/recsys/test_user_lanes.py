@@ -1,0 +1,108 @@
+"""The role of the users' lanes, without a broker: which events have lists of their own under load."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from recsys import user_lanes
+from recsys.user_lanes import UserLane, UserLanes, UserLanesConfig
+from streams.chunk import Chunk, Position
+from streams.lane import Outcome
+from tests.recsys.logs import World
+from tests.records import NOW_MS, body, record
+
+LANE = 0
+LISTS = Position("recsys.recommendations.v1", LANE)
+
+
+class Lane:
+    """One lane of one partition, fed by hand."""
+
+    def __init__(self, lists_per_s_max: float) -> None:
+        config = UserLanesConfig(partitions=1, lists_per_s_max=lists_per_s_max)
+        self.world = World()
+        self.application = UserLanes(self.world.pipeline, config)
+        self.state: UserLane = self.application.open(LANE)
+        self.application.opened(LANE, self.state)
+        self.end = 0
+
+    def round(self, *users: str) -> Outcome:
+        """Apply one event of each of `users`, in that order, and commit."""
+        records = [
+            record(
+                body(user_id=user, item_id=f"i{at % 9}", timestamp=NOW_MS + 1000 * (self.end + at)),
+                user.encode(), partition=LANE, offset=self.end + at,
+            )
+            for at, user in enumerate(users)
+        ]  # fmt: skip
+        chunks = []
+        if records:
+            chunks = [Chunk(Position("recsys.behaviour.v1", LANE), self.end, records)]
+            self.end = chunks[0].end
+        self.state.begin()
+        outcome = self.application.apply(LANE, self.state, chunks)
+        self.state.commit()
+        return outcome
+
+
+def answered(outcome: Outcome) -> list[tuple[str, int]]:
+    """Whose lists were written, and the offset that each answers."""
+    lists = [json.loads(each.value or b"") for each in outcome.writes.get(LISTS, [])]
+    return [(each["user_id"], each["trigger"]["offset"]) for each in lists]
+
+
+def test_within_the_budget_every_event_has_its_own_list() -> None:
+    lane = Lane(lists_per_s_max=1_000)
+    assert answered(lane.round("a", "b", "a", "a")) == [("a", 0), ("b", 1), ("a", 2), ("a", 3)]
+    assert lane.application.due_s(LANE, lane.state) is None
+
+
+def test_over_the_budget_users_share_and_everything_is_learned() -> None:
+    lane = Lane(lists_per_s_max=8)  # four at once
+    lane.round("a", "b", "c", "d")
+    users = [f"u{n % 6}" for n in range(60)]
+    outcome = lane.round(*users)
+    lists = answered(outcome)
+    assert len(lists) <= 1, "the budget is spent"
+    assert len(lane.state.owed) == 6 - len(lists)
+    heads = lane.state.users.heads
+    for user, count in Counter(users).items():
+        slot = lane.state.users.find(user)
+        assert heads["events"][slot] == count
+    owed = dict(lane.state.owed.take(9))
+    for user, offset in [*lists, *((user, each.offset) for user, each in owed.items())]:
+        assert offset == 4 + max(at for at, name in enumerate(users) if name == user)
+
+
+def test_who_floods_takes_one_place_and_starves_nobody() -> None:
+    lane = Lane(lists_per_s_max=16)  # eight at once
+    others = [f"u{n}" for n in range(7)]
+    lists = answered(lane.round(*["flood"] * 500, *others))
+    assert Counter(user for user, _ in lists) == Counter(["flood", *others])
+    assert dict(lists)["flood"] == 499
+
+
+def test_a_list_that_waits_too_long_is_written_whatever_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(lists_per_s_max=0.001)
+    assert answered(lane.round("a", "b", "a")) == []
+    assert lane.application.due_s(LANE, lane.state) is not None
+    now_ms = user_lanes._now_ms()
+    monkeypatch.setattr(user_lanes, "_now_ms", lambda: now_ms + 2_000)
+    assert sorted(answered(lane.round())) == [("a", 2), ("b", 1)]
+    assert len(lane.state.owed) == 0
+
+
+def test_a_round_that_is_taken_back_owes_what_it_owed_before() -> None:
+    lane = Lane(lists_per_s_max=0.001)
+    lane.round("a")
+    before = lane.state.owed.take(9)
+    chunk = Chunk(
+        Position("recsys.behaviour.v1", LANE), 1, [record(body(user_id="b"), b"b", offset=1)]
+    )
+    lane.state.begin()
+    lane.application.apply(LANE, lane.state, [chunk])
+    lane.state.rollback()
+    assert lane.state.owed.take(9) == before
