@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import listwise
 from models.base import Scores
-from models.kernels import kernel
 
-CLIP = 5.0  # standard units
-BOUND = np.float32(60_000.0)  # of what is kept of a feature
-GRADIENT_NORM_MAX = 20.0
-MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
-LEAK = 0.01  # slope of a unit that is off
 WARM_STEPS = 20  # steps over which the pace rises from nothing
 AVERAGE = 0.01  # weight of the newest weights in their running mean
 TRUST_RATE = 0.005  # weight of the newest list in what is trusted
@@ -139,7 +134,7 @@ class Ranker:
         out = np.empty(len(features), np.float32)
         if len(features):
             layers = self._averaged
-            _forward(
+            listwise.forward(
                 self._normal(features), layers.first, layers.first_bias, layers.second,
                 layers.second_bias, layers.last, layers.bias, layers.straight, out,
             )  # fmt: skip
@@ -156,14 +151,14 @@ class Ranker:
         mask[chosen[(chosen >= 0) & (chosen < len(features))]] = True
         at = self.lists % self.config.replay_lists
         kept = self._features[at]
-        count, answers = _keep(features.astype(np.float32, copy=False), mask, kept)
+        count, answers = listwise.keep(features.astype(np.float32, copy=False), mask, kept)
         if not answers:
             return
         self._keep_before()
         self._answers[at], self._lengths[at] = answers, count
         self._judge(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
-        _standardise(kept[:count], rate, self.centre, self.spread, self._scale)
+        listwise.standardise(kept[:count], rate, self.centre, self.spread, self._scale)
         self.counters[1] += 1
         self._pending += 1
         if self._pending >= self.config.batch_lists:
@@ -181,19 +176,19 @@ class Ranker:
         if len(self.trust) > 1:
             rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
             scores = self._by_network(features)
-            _judge(scores, features[:, self.sources], answers, rate, self.trust)
+            listwise.judge(scores, features[:, self.sources], answers, rate, self.trust)
 
     def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
         out = np.empty(features.shape, np.float32)
-        _normal(features.astype(np.float32, copy=False), self.centre, self._scale, out)
+        listwise.normal(features.astype(np.float32, copy=False), self.centre, self._scale, out)
         return out
 
     def _step(self, lists: NDArray[np.int64]) -> None:
         """One step of AdamW on the mean loss of some lists of the buffer."""
         gradient = self._gradient(lists)
         self.counters[0] += 1
-        if not _adamw(
+        if not listwise.adamw(
             gradient, self.params, self.moments[0], self.moments[1], self.average,
             self.steps, self._pace(), self.config.weight_decay,
             max(AVERAGE, 1.0 / (self.steps + 1.0)),
@@ -212,9 +207,9 @@ class Ranker:
         lengths = self._lengths[lists]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         x = np.empty((starts[-1], self.n_features), np.float32)
-        _gather(self._features, lists, starts, self.centre, self._scale, x)
+        listwise.gather(self._features, lists, starts, self.centre, self._scale, x)
         layers, out = self._layers, self._views(np.zeros_like(self.params))
-        _backward(
+        listwise.backward(
             x, self._answers[lists], starts,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
             layers.bias, layers.straight, self.config.answer_power,
@@ -234,9 +229,9 @@ class Ranker:
         """
         layers = self._averaged
         one = layers.first_bias
-        two = np.where(one > 0, one, LEAK * one) @ layers.second + layers.second_bias
-        back = np.where(two > 0, 1.0, LEAK) * layers.last
-        back = (layers.second @ back) * np.where(one > 0, 1.0, LEAK)
+        two = np.where(one > 0, one, listwise.LEAK * one) @ layers.second + layers.second_bias
+        back = np.where(two > 0, 1.0, listwise.LEAK) * layers.last
+        back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
         return layers.straight.copy(), (layers.straight + layers.first @ back).astype(np.float32)
 
     # -- state -----------------------------------------------------------------------------------
@@ -328,175 +323,3 @@ class _Layers:
             views.append(flat[start:stop].reshape(shape))
             start = stop
         return cls(flat, *views)
-
-
-@kernel
-def _normal(features: Any, centre: Any, scale: Any, out: Any) -> None:
-    for row in range(features.shape[0]):
-        for i in range(features.shape[1]):
-            z = np.float32((features[row, i] - centre[i]) * scale[i])
-            z = min(max(z, np.float32(-CLIP)), np.float32(CLIP))
-            out[row, i] = z if z == z else np.float32(0.0)  # NaN is not itself
-
-
-@kernel
-def _keep(features: Any, chosen: Any, kept: Any) -> tuple[int, int]:
-    """Copy a list into the buffer, the chosen rows first; how many rows, and how many chosen."""
-    count, answers = 0, 0
-    for turn in range(2):
-        for row in range(len(features)):
-            if chosen[row] == (turn == 0) and count < len(kept):
-                for f in range(features.shape[1]):
-                    value = features[row, f]
-                    finite = -np.inf < value < np.inf
-                    kept[count, f] = min(max(value, -BOUND), BOUND) if finite else np.float32(0.0)
-                count += 1
-        if turn == 0:
-            answers = count
-    return count, answers
-
-
-@kernel
-def _gain(scores: Any, answers: int, zero_counts: bool) -> float:
-    """NDCG@10 share of a list's answers, its first rows, where the list is ordered by scores."""
-    gain = 0.0
-    for row in range(answers):
-        score = scores[row]
-        if not (zero_counts or score > 0.0):
-            continue
-        above = 0
-        for other in range(len(scores)):
-            above += scores[other] > score or (scores[other] == score and other > row)
-        if above < 10:
-            gain += 1.0 / np.log2(above + 2.0) / answers
-    return gain
-
-
-@kernel
-def _judge(scores: Any, shares: Any, answers: int, rate: float, trust: Any) -> None:
-    trust[0] += rate * (_gain(scores, answers, True) - trust[0])
-    for s in range(shares.shape[1]):
-        trust[1 + s] += rate * (_gain(shares[:, s], answers, False) - trust[1 + s])
-
-
-@kernel
-def _standardise(features: Any, rate: float, centre: Any, spread: Any, scale: Any) -> None:
-    """Move means and variances towards this list's; the first lists count fully."""
-    count = len(features)
-    for f in range(features.shape[1]):
-        mean, square = 0.0, 0.0
-        for row in range(count):
-            mean += features[row, f]
-        mean /= count
-        for row in range(count):
-            square += (features[row, f] - mean) ** 2
-        step = mean - centre[f]
-        centre[f] += rate * step
-        spread[f] *= 1.0 - rate
-        spread[f] += rate * ((1.0 - rate) * step * step + square / count)
-        scale[f] = 1.0 / np.sqrt(spread[f] + 1e-6)
-
-
-@kernel
-def _gather(buffer: Any, lists: Any, starts: Any, centre: Any, scale: Any, out: Any) -> None:
-    """Lists of the buffer one below the other, in standard units."""
-    for at in range(len(lists)):
-        rows = starts[at + 1] - starts[at]
-        _normal(buffer[lists[at], :rows], centre, scale, out[starts[at] : starts[at + 1]])
-
-
-@kernel
-def _adamw(
-    gradient: Any, params: Any, first: Any, second: Any, average: Any, steps: int, pace: float,
-    weight_decay: float, follow: float,
-) -> bool:  # fmt: skip
-    """One step of AdamW and of the running mean; False, and nothing moves, where it would break."""
-    norm = 0.0
-    for at in range(len(gradient)):
-        norm += float(gradient[at]) * gradient[at]
-    if not norm < np.inf:
-        return False
-    shrink = np.float32(min(1.0, GRADIENT_NORM_MAX / (np.sqrt(norm) + 1e-12)))
-    early_1, early_2 = 1.0 - MOMENT_1**steps, 1.0 - MOMENT_2**steps
-    moved, sound = np.empty_like(params), True
-    for at in range(len(gradient)):
-        slope = gradient[at] * shrink
-        first[at] += np.float32(1.0 - MOMENT_1) * (slope - first[at])
-        second[at] += np.float32(1.0 - MOMENT_2) * (slope * slope - second[at])
-        move = (first[at] / early_1) / (np.sqrt(second[at] / early_2) + EPSILON)
-        moved[at] = params[at] - pace * (move + weight_decay * params[at])
-        sound &= -np.inf < moved[at] < np.inf
-    if not sound:
-        first[:] = np.float32(0.0)
-        second[:] = np.float32(0.0)
-        return False
-    params[:] = moved
-    for at in range(len(params)):
-        average[at] += np.float32(follow) * (params[at] - average[at])
-    return True
-
-
-@kernel
-def _layer(x: Any, weights: Any, bias: Any) -> Any:
-    out = np.dot(x, weights)
-    for row in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            unit = out[row, j] + bias[j]
-            out[row, j] = unit if unit > 0 else np.float32(LEAK) * unit
-    return out
-
-
-@kernel
-def _forward(
-    x: Any, first: Any, first_bias: Any, second: Any, second_bias: Any, last: Any, bias: Any,
-    straight: Any, out: Any,
-) -> None:  # fmt: skip
-    two = _layer(_layer(x, first, first_bias), second, second_bias)
-    deep, wide = np.dot(two, last), np.dot(x, straight)
-    for row in range(len(out)):
-        score = deep[row] + wide[row] + bias[0]
-        out[row] = score if -np.inf < score < np.inf else np.float32(0.0)
-
-
-@kernel
-def _backward(
-    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any,
-    second_bias: Any, last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any,
-    to_first_bias: Any, to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any,
-    to_straight: Any,
-) -> None:  # fmt: skip
-    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
-    one = _layer(x, first, first_bias)
-    two = _layer(one, second, second_bias)
-    slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
-    lists = len(starts) - 1
-    for at in range(lists):
-        start, stop = starts[at], starts[at + 1]
-        top, answers, total = np.float32(-np.inf), answers_of[at], np.float32(0.0)
-        for row in range(start, stop):
-            top = max(top, slope[row])
-        for row in range(start, stop):
-            slope[row] = np.exp(slope[row] - top)
-            total += slope[row]
-        for row in range(start, stop):
-            share = np.float32(row - start < answers) / np.float32(answers)
-            loud = np.float32(answers**answer_power)
-            slope[row] = loud * (slope[row] / total - share) / np.float32(lists)
-    back_two = np.empty_like(two)
-    for row in range(len(x)):
-        for j in range(len(last)):
-            back_two[row, j] = slope[row] * last[j]
-            if two[row, j] <= 0:
-                back_two[row, j] *= np.float32(LEAK)
-    back_one = np.dot(back_two, second.T)
-    for row in range(len(x)):
-        for j in range(one.shape[1]):
-            if one[row, j] <= 0:
-                back_one[row, j] *= np.float32(LEAK)
-            to_first_bias[j] += back_one[row, j]
-            to_second_bias[j] += back_two[row, j]
-        to_bias[0] += slope[row]
-    to_first[:] = np.dot(x.T, back_one)
-    to_second[:] = np.dot(one.T, back_two)
-    to_last[:] = np.dot(slope, two)
-    to_straight[:] = np.dot(slope, x)

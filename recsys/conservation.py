@@ -19,7 +19,7 @@ from recsys.owed import SUFFIX as OWED
 from recsys.pipeline import default_models
 from recsys.settings import EVENT_WEIGHTS
 from recsys.state import ItemState, UserState
-from recsys.user_lanes import UserLane
+from recsys.user_lane import UserLane
 from streams import codec, dead_letters, state_log, topics
 from streams.chunk import Position
 from streams.codec import DecodeError

@@ -18,7 +18,7 @@ from recsys.photos import Photo
 from recsys.removed import reason_of, removed
 from recsys.settings import Settings
 from recsys.state import History, UserState
-from recsys.user_lanes import UserLane
+from recsys.user_lane import UserLane
 from recsys.wanted import OWN
 from recsys.worker import Worker
 from streams import admin, topics

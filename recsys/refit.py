@@ -23,7 +23,7 @@ from recsys import factors
 from recsys.pipeline import default_models
 from recsys.settings import Settings
 from recsys.state import ItemState, UserState
-from recsys.user_lanes import UserLane
+from recsys.user_lane import UserLane
 from recsys.vectors import ProductVectors
 from streams import codec, state_log, topics
 from streams.chunk import Position, Record

@@ -10,7 +10,7 @@ import msgspec
 from recsys.promotion import read_control
 from recsys.settings import Settings
 from recsys.state import ItemState, UserState
-from recsys.user_lanes import UserLane
+from recsys.user_lane import UserLane
 from recsys.wanted import wanted_topics
 from recsys.worker import Worker
 from streams import admin, topics

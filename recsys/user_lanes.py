@@ -6,7 +6,7 @@ most `list_delay_ms_max`. Learning never skips, lists may skip states that nobod
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from models.classifier import UNKNOWN
 from models.columns import NONE
 from recsys import metrics
-from recsys import owed as owed_lists
-from recsys import photos as photo_records
-from recsys import switches as switch_records
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
-from recsys.owed import OwedLists
+from recsys.list_budget import ListBudget
 from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
 from recsys.ranked import Ranked
 from recsys.settings import MAIN
 from recsys.state import StateLimits, UserState
-from recsys.switches import Control, Switches, promoted
+from recsys.switches import Control, promoted
 from recsys.tracing import Trace, Tracer, trace_of
+from recsys.user_lane import UserLane
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
@@ -47,79 +45,8 @@ from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)
 
-ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
 SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
-
-
-class UserLane:
-    """The state of one lane: its users, the lists it owes them, and what their photos say."""
-
-    def __init__(self, users: UserState, photos: Photos | None = None) -> None:
-        self.users = users
-        self.owed = OwedLists()
-        self.photos = Photos() if photos is None else photos
-        self.switches = Switches()
-        self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
-        self.traces: dict[str, Trace] = {}  # of events whose list waits
-
-    def begin(self) -> None:
-        """Start a round."""
-        self.users.begin()
-        self.owed.begin()
-        self.photos.begin()
-        self.switches.begin()
-
-    def commit(self) -> None:
-        """Keep the round's changes."""
-        self.users.commit()
-        self.owed.commit()
-        self.photos.commit()
-
-    def rollback(self) -> None:
-        """Take the round's changes back."""
-        self.users.rollback()
-        self.owed.rollback()
-        self.photos.rollback()
-
-    def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
-        """The round's changes, as records of the state log."""
-        rows = self.users.dirty_records()
-        beside = self.owed.dirty_records() + self.photos.dirty_records()
-        return rows + beside + self.switches.dirty_records()
-
-    def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take back records of the state log."""
-        rows: list[tuple[bytes, bytes | None]] = []
-        owed: list[tuple[bytes, bytes | None]] = []
-        photos: list[tuple[bytes, bytes | None]] = []
-        switches: list[tuple[bytes, bytes | None]] = []
-        parts = {
-            owed_lists.SUFFIX: owed,
-            photo_records.SUFFIX: photos,
-            switch_records.SUFFIX: switches,
-        }
-        for record in records:
-            parts.get(record[0][-2:], rows).append(record)
-        self.users.load_records(rows)
-        self.owed.load_records(owed)
-        self.photos.load_records(photos)
-        self.switches.load_records(switches)
-
-    def snapshot(self) -> dict[str, Any]:
-        """A copy that later rounds do not touch."""
-        beside = self.owed.snapshot() + self.photos.snapshot() + self.switches.snapshot()
-        return {
-            **self.users.snapshot(),
-            "beside_keys": [key.hex() for key, _ in beside],
-            "beside_values": [(value or b"").hex() for _, value in beside],
-        }
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Become that copy. Raises StateError where it is of another version or shape."""
-        self.users.restore(snapshot)
-        pairs = zip(snapshot["beside_keys"], snapshot["beside_values"], strict=True)
-        self.load_records((bytes.fromhex(key), bytes.fromhex(value)) for key, value in pairs)
 
 
 @dataclass(frozen=True)
@@ -137,33 +64,6 @@ class UserLanesConfig:
     unknown_items: str = "learn"
     image_half_life_days: float = 3.0
     limits: StateLimits = field(default_factory=StateLimits)
-
-
-class ListBudget:
-    """How many lists may be written now: a steady rate, and a bound on the time of one round.
-
-    The bound makes overload harmless: where lists cost more than the machine has, rounds stay
-    short, learning goes on, and users' lists are shared or wait.
-    """
-
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
-        self._held = per_s / 2
-        self._at = time.monotonic()
-        self._cost_s = 0.0005  # of one list, as measured lately
-
-    def available(self) -> int:
-        """Lists that may be written now."""
-        now = time.monotonic()
-        self._held = min(self._per_s / 2, self._held + (now - self._at) * self._per_s)
-        self._at = now
-        return max(0, int(min(self._held, ROUND_LISTS_S / self._cost_s)))
-
-    def spend(self, count: int, seconds: float) -> None:
-        """That many were written and took so long; a debt is paid back before the next."""
-        self._held -= count
-        if count:
-            self._cost_s += 0.1 * (seconds / count - self._cost_s)
 
 
 class UserLanes:

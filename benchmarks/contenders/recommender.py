@@ -19,7 +19,8 @@ from prometheus_client import REGISTRY
 import recsys.worker
 from benchmarks import meter
 from recsys.settings import Settings
-from recsys.user_lanes import UserLane, UserLanes
+from recsys.user_lane import UserLane
+from recsys.user_lanes import UserLanes
 from recsys.worker import Worker, configure_logging
 from streams import interpreter
 from streams.chunk import Chunk

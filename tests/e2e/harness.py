@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from recsys.pipeline import default_models
 from recsys.state import ItemState, UserState
-from recsys.user_lanes import UserLane
+from recsys.user_lane import UserLane
 from streams import admin, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection

@@ -15,7 +15,8 @@ from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.soak import pictures
 from recsys.soak.traffic import Traffic, poison
 from recsys.state import ItemState
-from recsys.user_lanes import UserLane, UserLanes, UserLanesConfig
+from recsys.user_lane import UserLane
+from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError

@@ -1,4 +1,4 @@
-"""The role of the users' lanes, without a broker: which events have lists of their own under load."""
+"""The role of the users' lanes, without a broker: which events have their own lists under load."""
 
 import json
 from collections import Counter
@@ -6,11 +6,12 @@ from collections import Counter
 import pytest
 
 from recsys import user_lanes
-from recsys.user_lanes import UserLane, UserLanes, UserLanesConfig
+from recsys.user_lane import UserLane
+from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams.chunk import Chunk, Position
 from streams.lane import Outcome
-from tests.recsys.logs import World
 from tests.records import NOW_MS, body, record
+from tests.recsys.logs import World
 
 LANE = 0
 LISTS = Position("recsys.recommendations.v1", LANE)

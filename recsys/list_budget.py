@@ -1,0 +1,32 @@
+"""How many lists a worker may write now, so that overload is harmless."""
+
+import time
+
+ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
+
+
+class ListBudget:
+    """How many lists may be written now: a steady rate, and a bound on the time of one round.
+
+    The bound makes overload harmless: where lists cost more than the machine has, rounds stay
+    short, learning goes on, and users' lists are shared or wait.
+    """
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._held = per_s / 2
+        self._at = time.monotonic()
+        self._cost_s = 0.0005  # of one list, as measured lately
+
+    def available(self) -> int:
+        """Lists that may be written now."""
+        now = time.monotonic()
+        self._held = min(self._per_s / 2, self._held + (now - self._at) * self._per_s)
+        self._at = now
+        return max(0, int(min(self._held, ROUND_LISTS_S / self._cost_s)))
+
+    def spend(self, count: int, seconds: float) -> None:
+        """That many were written and took so long; a debt is paid back before the next."""
+        self._held -= count
+        if count:
+            self._cost_s += 0.1 * (seconds / count - self._cost_s)
