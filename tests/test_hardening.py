@@ -23,6 +23,9 @@ UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 # Reads the published weights of an encoder with an unpickler that admits four names and no others;
 # tests/models/test_torch_file.py tries to smuggle more in.
 ADMITS_FOUR_NAMES = ROOT / "models" / "torch_file.py"
+TRAINS = {
+    "alexnet.py", "classifier_training.py", "finetuning.py", "siamese_training.py", "training.py",
+}  # fmt: skip
 ANYWHERE = re.compile(r"\b(0\.0\.0\.0|::)\b")
 
 
@@ -64,6 +67,24 @@ def test_nothing_is_unpickled(path):
             "yaml.load",
             "pd.read_pickle",
         ), f"line {call.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_what_trains_imports_torch(path):
+    if path.name not in TRAINS:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert "torch" not in {name.partition(".")[0] for name in names}
+
+
+def test_all_roles_but_that_of_images_need_no_library_of_images():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('onnxruntime', 'PIL', 'torch'))); "
+        "import recsys.item_lanes, recsys.refit, recsys.user_lanes, recsys.worker; "
+        "import recsys.commands.replay, recsys.commands.worker"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

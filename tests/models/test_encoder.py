@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models import efficientnet
+from models import bundle, efficientnet, onnx_graph, trained
 from models import encoder as encoders
+from models.bundle import About
+from models.calibration import Isotonic
 from models.efficientnet import cached
 from models.encoder import Encoder, unit_rows
+from models.siamese import SiameseHead
 from tests.models.hostile_images import picture
 
 
@@ -28,15 +31,46 @@ def scene(seed, width=200, height=150):
 JOINED = "hog+colour-histogram"
 
 
-@pytest.fixture(scope="module", params=[*sorted(encoders.BUILT_IN), JOINED])
-def encoder(request, cache_folder):
-    return encoders.load(request.param, cache_folder)
+def siamese_bundle(folder):
+    head = SiameseHead(
+        np.full(192, 0.02, np.float32),
+        np.random.default_rng(0).normal(size=(192, 64)).astype(np.float32),
+        Isotonic((0.0, 1.0), (0.0, 1.0)),
+    )
+    about = About("siamese", trunk="colour-histogram", trunk_id="colour-histogram@1")
+    bundle.write(folder, "siamese", about, head.arrays())
+
+
+def alexnet_bundle(folder):
+    torch = pytest.importorskip("torch")
+    from models.alexnet import AlexNet
+
+    torch.manual_seed(0)
+    graph = AlexNet(classes=2, width=64).graph()
+    bundle.write(folder, "alexnet", About("alexnet"), {}, {"encoder": graph})
+
+
+def tuned_bundle(folder):
+    weights = efficientnet.folded_weights(efficientnet.LITE0)
+    graph = onnx_graph.efficientnet_lite(weights, efficientnet.LITE0.repeats)
+    bundle.write(folder, "tuned", About("tuned"), {}, {"encoder": graph})
+
+
+TRAINED = {"siamese": siamese_bundle, "alexnet": alexnet_bundle, "tuned": tuned_bundle}
+
+
+@pytest.fixture(scope="module", params=[*sorted(encoders.BUILT_IN), JOINED, *TRAINED])
+def encoder(request, cache_folder, tmp_path_factory):
+    bundles = tmp_path_factory.mktemp("bundles")
+    if request.param in TRAINED:
+        TRAINED[request.param](bundles)
+    return trained.load_encoder(request.param, cache_folder, bundles)
 
 
 class TestContract:
     def test_names_itself(self, encoder):
         assert encoder.id == f"{encoder.name}@{encoder.version}"
-        assert set(encoder.name.split("+")) <= set(encoders.names())
+        assert set(encoder.name.split("+")) <= {*encoders.names(), *TRAINED}
 
     def test_gives_unit_rows(self, encoder):
         vectors = encoder.encode([scene(n) for n in range(3)])
