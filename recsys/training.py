@@ -106,7 +106,7 @@ def _tune(job: Job) -> Bundle:
         )
         for part, views in (("train", job.views), ("validation", 1))
     }  # fmt: skip
-    schedule = _schedule(job, Schedule(epochs=12, learning_rate=1e-3, weight_decay=0.02))
+    schedule = _schedule(job, Schedule(epochs=6, learning_rate=1e-3, weight_decay=0.02))
     checkpoint = job.checkpoint(parts.digest, schedule, settings)
     held = parts.labels("validation")
     tuned, head, history = tune(
