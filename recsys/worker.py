@@ -43,7 +43,7 @@ from streams.worker import GroupConfig, RoleWorker
 log = structlog.get_logger(__name__)
 
 ITEM_ROUNDS_PER_S = 10.0  # what is folded in together; commits are fewer (item_lanes)
-STOP_TIMEOUT_S = 20.0  # a broker that is gone must not hold the end up
+STOP_TIMEOUT_S = 9.0  # a broker that is gone must not hold the end up: under ten seconds in all
 ROLES = ("behaviour", "items", "images")
 
 
