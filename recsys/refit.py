@@ -8,6 +8,7 @@ It runs in a process of its own, started by the worker that owns the items (`Ref
 import asyncio
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -167,7 +168,12 @@ class Refits:
             stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._process = process
-        _, told = await process.communicate(self._settings.for_child())
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(self._settings.for_child() + b"\n")  # left open: it ends with us
+        told = await process.stderr.read()
+        await process.wait()
+        process.stdin.close()
         self._ended_at = time.monotonic()
         if process.returncode:
             why = told.decode(errors="replace").strip().splitlines()[-1:]
@@ -182,10 +188,17 @@ class Refits:
 
 
 def main() -> None:
-    """Entry of the process: settings as JSON on standard input."""
+    """Entry of the process: settings as a line of JSON on standard input."""
     os.nice(NICENESS)
-    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_worker, daemon=True).start()
     asyncio.run(run_refit(settings))
+
+
+def _end_with_the_worker() -> None:
+    """Where the worker dies its end of our standard input closes, and nobody waits for factors."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":
