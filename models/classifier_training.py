@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 from torch import nn
 from torch.nn import functional
@@ -127,11 +126,13 @@ def _machine(
     gamma: float,
     power: float,
 ) -> KernelClassifier:
-    rest = OneVsRestClassifier(SVC(C=c, kernel="precomputed")).fit(kernel, labels)
-    supports = np.unique(np.concatenate([one.support_ for one in rest.estimators_]))
+    # one machine a class, of two classes too, where scikit-learn's own one-versus-rest makes one
+    columns = np.unique(labels)
+    machines = [SVC(C=c, kernel="precomputed").fit(kernel, labels == column) for column in columns]
+    supports = np.unique(np.concatenate([one.support_ for one in machines]))
     duals = np.zeros((len(supports), len(classes)), np.float32)
     intercepts = np.full(len(classes), -1.0, np.float32)
-    for column, one in zip(rest.classes_, rest.estimators_, strict=True):
+    for column, one in zip(columns, machines, strict=True):
         duals[np.searchsorted(supports, one.support_), column] = one.dual_coef_[0]
         intercepts[column] = one.intercept_[0]
     return KernelClassifier(

@@ -12,6 +12,7 @@ from recsys.commands.common import parse_fields
 from tests.records import body
 
 ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "recsys" / "sample" / "clothing"
 NOBODY = "127.0.0.1:1"  # a port where nothing answers
 
 
@@ -214,3 +215,51 @@ def test_photo_commands_say_what_is_wrong_in_a_sentence(tmp_path):
     for words, said in sentences.items():
         assert words in said
         assert "unexpected" not in said
+
+
+def test_an_index_is_built_extended_and_searched_by_photo(tmp_path, monkeypatch):
+    """Without a broker: pictures from folders, and a photo from its file."""
+    monkeypatch.setenv("RECSYS_IMAGES__ENCODER", "colour-histogram")
+    catalogue = SAMPLE / "catalogue"
+    (tmp_path / "more").mkdir()
+    for name in ("hat-01", "hat-02", "shoes-03"):
+        (tmp_path / "more" / f"{name}.jpg").write_bytes((catalogue / f"{name}.jpg").read_bytes())
+    uploads = str(SAMPLE / "uploads")
+
+    def told(*words):
+        done = recsys(*words, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    built = told("index", "build", "p.index", "--from", uploads)
+    assert built["encoder"] == "colour-histogram@1"
+    added = told("index", "add", "p.index", "--from", "more")
+    assert added["vectors"] > built["vectors"]
+    assert told("index", "inspect", "p.index") == added
+    [nearest, *_] = told("similar", str(catalogue / "shoes-03.jpg"), "--index", "p.index")
+    assert nearest["item_id"] == "shoes-03"
+    assert nearest["cosine"] > 0.99
+    monkeypatch.setenv("RECSYS_IMAGES__ENCODER", "hog")
+    assert "holds vectors of colour-histogram@1" in failure(
+        "index", "add", "p.index", "--from", "more"
+    )
+
+
+def test_a_classifier_is_trained_on_a_folder(tmp_path):
+    pytest.importorskip("sklearn")
+    for n in range(1, 13):
+        for label in ("hat", "pants"):
+            (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+            data = (SAMPLE / "catalogue" / f"{label}-{n:02d}.jpg").read_bytes()
+            (tmp_path / "photos" / label / f"{n}.jpg").write_bytes(data)
+    words = ("train", "classifier", "photos", "--kind", "svm", "--encoder", "colour-histogram",
+             "--licence", "CC0-1.0", "--views", "2")  # fmt: skip
+    done = recsys(*words, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["settings"]["classes"] == ["hat", "pants"]
+    assert told["data"]["licence"] == "CC0-1.0"
+    assert told["metrics"]["cpu_seconds"] > 0
+    shown = recsys(*words)
+    assert "Written to" in shown.stderr
+    assert "test accuracy" in shown.stdout
