@@ -135,14 +135,14 @@ def layer(x: Any, weights: Any, bias: Any) -> Any:
 @kernel
 def forward(
     x: Any, first: Any, first_bias: Any, second: Any, second_bias: Any, last: Any, bias: Any,
-    straight: Any, out: Any,
+    straight: Any, share: float, out: Any,
 ) -> None:  # fmt: skip
-    """Two hidden layers and a straight term beside them; what is not finite scores 0."""
+    """Add a network's share: two hidden layers, a straight term; what is not finite adds 0."""
     two = layer(layer(x, first, first_bias), second, second_bias)
     deep, wide = np.dot(two, last), np.dot(x, straight)
     for row in range(len(out)):
         score = deep[row] + wide[row] + bias[0]
-        out[row] = score if -np.inf < score < np.inf else np.float32(0.0)
+        out[row] += np.float32(share) * score if -np.inf < score < np.inf else np.float32(0.0)
 
 
 @kernel

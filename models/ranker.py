@@ -3,9 +3,10 @@
 Scores a list's candidates as a straight term plus two hidden layers of leaky ReLUs, on features in
 running standard units. Loss: softmax over the list against the chosen ones (ListNet, Cao et al.
 2007), a list with more of them counting more, but less than their number; AdamW (Loshchilov and
-Hutter 2019), a step every few lists and one more on lists of a bounded replay buffer. Scores come
-from the running mean of the weights (Polyak and Juditsky 1992). Needs numpy and numba alone;
-nothing it returns is ever NaN.
+Hutter 2019), a step every few lists and more on lists of a bounded replay buffer. Scores come from
+the running mean of the weights (Polyak and Juditsky 1992), the mean of a few networks that began
+and replayed differently (Lakshminarayanan et al. 2017). Needs numpy and numba alone; nothing it
+returns is ever NaN.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class RankerConfig:
     """Size and pace of the ranker.
 
     Args:
+        networks: how many of them.
         hidden: units of each of the two hidden layers.
         learning_rate: pace of the first steps.
         learning_rate_min: pace in the long run, so that it never stops following the users.
@@ -43,6 +45,7 @@ class RankerConfig:
         prior_weight: what the first feature, the sources' mean, counts before anything is learned.
     """
 
+    networks: int = 4
     hidden: int = 32
     learning_rate: float = 3e-3
     learning_rate_min: float = 1e-3
@@ -50,7 +53,7 @@ class RankerConfig:
     weight_decay: float = 0.01
     answer_power: float = 0.75
     batch_lists: int = 4
-    replay_steps: int = 1
+    replay_steps: int = 3
     replay_steps_first: int = 8
     replay_few: int = 1_000
     replay_lists: int = 4_096
@@ -76,17 +79,20 @@ class Ranker:
         self.sources = sources
         self.config = config or RankerConfig()
         self.n_features = n_features
-        hidden, rng = self.config.hidden, np.random.default_rng(self.config.seed)
+        hidden, networks = self.config.hidden, self.config.networks
         shapes = _Layers.shapes(n_features, hidden)
-        self.params = np.zeros(sum(int(np.prod(shape)) for shape in shapes), np.float32)
-        self._layers = layers = self._views(self.params)
-        layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
-        layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
-        # The last layer starts at zero: before it has learned, the prior alone ranks.
-        layers.straight[0] = self.config.prior_weight
+        size = sum(int(np.prod(shape)) for shape in shapes)
+        self.params = np.zeros((networks, size), np.float32)
+        self._layers = [self._views(params) for params in self.params]
+        for number, layers in enumerate(self._layers):
+            rng = np.random.default_rng(self.config.seed + number)
+            layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
+            layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
+            # The last layer starts at zero: before it has learned, the prior alone ranks.
+            layers.straight[0] = self.config.prior_weight
         self.average = self.params.copy()
-        self._averaged = self._views(self.average)
-        self.moments = np.zeros((2, len(self.params)), np.float32)
+        self._averaged = [self._views(average) for average in self.average]
+        self.moments = np.zeros((networks, 2, size), np.float32)
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
         self._scale = np.ones(n_features)
@@ -117,7 +123,7 @@ class Ranker:
         """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
         if len(features) and self._sources_lead():
             return self._by_sources(features)
-        return self._by_network(features)
+        return self._by_networks(features)
 
     def _sources_lead(self) -> bool:
         """Whether a source alone has been better of late, as before anything was learned."""
@@ -130,14 +136,15 @@ class Ranker:
         shares = np.nan_to_num(features[:, self.sources], posinf=0.0, neginf=0.0)
         return np.asarray(shares @ weights, np.float32)
 
-    def _by_network(self, features: NDArray[np.float32]) -> Scores:
-        out = np.empty(len(features), np.float32)
+    def _by_networks(self, features: NDArray[np.float32]) -> Scores:
+        out = np.zeros(len(features), np.float32)
         if len(features):
-            layers = self._averaged
-            listwise.forward(
-                self._normal(features), layers.first, layers.first_bias, layers.second,
-                layers.second_bias, layers.last, layers.bias, layers.straight, out,
-            )  # fmt: skip
+            x, share = self._normal(features), 1.0 / len(self._averaged)
+            for layers in self._averaged:
+                listwise.forward(
+                    x, layers.first, layers.first_bias, layers.second, layers.second_bias,
+                    layers.last, layers.bias, layers.straight, share, out,
+                )  # fmt: skip
         return out
 
     def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
@@ -164,18 +171,19 @@ class Ranker:
         if self._pending >= self.config.batch_lists:
             newest = (self.lists - 1 - np.arange(self._pending)) % self.config.replay_lists
             self._pending = 0
-            self._step(newest)
+            networks = self.config.networks
+            self._step(np.tile(newest, (networks, 1)))
             held = min(self.lists, self.config.replay_lists)
             few = held < self.config.replay_few
             for _ in range(self.config.replay_steps_first if few else self.config.replay_steps):
                 rng = np.random.default_rng([self.config.seed, self.steps])
-                self._step(rng.integers(0, held, self.config.batch_lists))
+                self._step(rng.integers(0, held, (networks, self.config.batch_lists)))
 
     def _judge(self, features: NDArray[np.float32], answers: int) -> None:
         """Score the ranker and each source on a list before it is learned; its answers lead it."""
         if len(self.trust) > 1:
             rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
-            scores = self._by_network(features)
+            scores = self._by_networks(features)
             listwise.judge(scores, features[:, self.sources], answers, rate, self.trust)
 
     def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
@@ -185,16 +193,15 @@ class Ranker:
         return out
 
     def _step(self, lists: NDArray[np.int64]) -> None:
-        """One step of AdamW on the mean loss of some lists of the buffer."""
-        gradient = self._gradient(lists)
+        """One step of AdamW on the mean loss of some lists of the buffer, a row a network."""
         self.counters[0] += 1
-        if not listwise.adamw(
-            gradient, self.params, self.moments[0], self.moments[1], self.average,
-            self.steps, self._pace(), self.config.weight_decay,
-            max(AVERAGE, 1.0 / (self.steps + 1.0)),
-        ):  # fmt: skip
-            self.counters[0] -= 1
-            self.counters[2] += 1
+        for number, own in enumerate(lists):
+            if not listwise.adamw(
+                self._gradient(own, number), self.params[number], self.moments[number, 0],
+                self.moments[number, 1], self.average[number], self.steps, self._pace(),
+                self.config.weight_decay, max(AVERAGE, 1.0 / (self.steps + 1.0)),
+            ):  # fmt: skip
+                self.counters[2] += 1
 
     def _pace(self) -> float:
         config = self.config
@@ -202,13 +209,13 @@ class Ranker:
         pace = config.learning_rate_min + spread / (1.0 + self.steps / config.pace_steps)
         return pace * min(1.0, self.steps / WARM_STEPS)
 
-    def _gradient(self, lists: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gradient of the lists' mean softmax loss, shape as the parameters."""
+    def _gradient(self, lists: NDArray[np.int64], network: int = 0) -> NDArray[np.float32]:
+        """Gradient of the lists' mean softmax loss, shape as a network's parameters."""
         lengths = self._lengths[lists]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         x = np.empty((starts[-1], self.n_features), np.float32)
         listwise.gather(self._features, lists, starts, self.centre, self._scale, x)
-        layers, out = self._layers, self._views(np.zeros_like(self.params))
+        layers, out = self._layers[network], self._views(np.zeros_like(self.params[network]))
         listwise.backward(
             x, self._answers[lists], starts,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
@@ -227,12 +234,15 @@ class Ranker:
         In standard units, so that features may be compared. The second is the slope of the whole
         network at the mean candidate, the straight weight included.
         """
-        layers = self._averaged
-        one = layers.first_bias
-        two = np.where(one > 0, one, listwise.LEAK * one) @ layers.second + layers.second_bias
-        back = np.where(two > 0, 1.0, listwise.LEAK) * layers.last
-        back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
-        return layers.straight.copy(), (layers.straight + layers.first @ back).astype(np.float32)
+        slopes = []
+        for layers in self._averaged:
+            one = layers.first_bias
+            two = np.where(one > 0, one, listwise.LEAK * one) @ layers.second + layers.second_bias
+            back = np.where(two > 0, 1.0, listwise.LEAK) * layers.last
+            back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
+            slopes.append(layers.straight + layers.first @ back)
+        straight = np.mean([layers.straight for layers in self._averaged], axis=0)
+        return straight.astype(np.float32), np.mean(slopes, axis=0).astype(np.float32)
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ def loss(params, rows_of, chosen_of, centre, spread, d=6, h=5):
 
 def test_gradient_equals_finite_differences():
     ranker = Ranker(6, RankerConfig(hidden=5, batch_lists=100, replay_lists=8, list_size_max=12))
-    ranker._layers.last[:] = np.linspace(-1, 1, 5)
+    ranker._layers[0].last[:] = np.linspace(-1, 1, 5)
     rows_of, chosen_of = [], []
     for n, (rows, chosen) in enumerate(lists(3)):
         answers = np.array([chosen[0], (chosen[0] + 1) % 10]) if n == 1 else chosen
@@ -50,10 +50,10 @@ def test_gradient_equals_finite_differences():
         rows_of.append(rows.astype(np.float64))
         chosen_of.append(np.unique(answers))
     gradient = ranker._gradient(np.arange(3))
-    for at in range(len(ranker.params)):
+    for at in range(len(ranker.params[0])):
         sides = []
         for step in (1e-6, -1e-6):
-            moved = ranker.params.astype(np.float64)
+            moved = ranker.params[0].astype(np.float64)
             moved[at] += step
             sides.append(loss(moved, rows_of, chosen_of, ranker.centre, ranker.spread))
         assert gradient[at] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-3, abs=1e-5)
