@@ -21,8 +21,9 @@ from models.kernels import kernel
 from models.popularity import Popularity
 from recsys.board import Board
 from recsys.catalogue import Catalogue
+from recsys.item_state import ItemState
 from recsys.photos import Photo
-from recsys.state import History, ItemState
+from recsys.user_state import History
 from recsys.vectors import ProductVectors
 
 ENTRY_POINTS = "recsys.candidates"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import NONE, Slots
-from recsys.state import ItemState
+from recsys.item_state import ItemState
 from recsys.words import Words
 from streams.events import CandidateFilter, Product
 

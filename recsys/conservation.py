@@ -15,11 +15,12 @@ from aiokafka.structs import ConsumerRecord
 
 from models.history import EVENT_KEYS_SIZE
 from recsys.ids import key_of
+from recsys.item_state import ItemState
 from recsys.owed import SUFFIX as OWED
 from recsys.pipeline import default_models
 from recsys.settings import EVENT_WEIGHTS
-from recsys.state import ItemState, UserState
 from recsys.user_lane import UserLane
+from recsys.user_state import UserState
 from streams import codec, dead_letters, state_log, topics
 from streams.chunk import Position
 from streams.codec import DecodeError

@@ -20,8 +20,9 @@ from models.metrics import MISSED, Lists, Ranks
 from recsys.catalogue import Catalogue
 from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, StateLimits, UserState
+from recsys.user_state import StateLimits, UserState
 from recsys.warm_up import practise
 from streams.events import RankedItem
 

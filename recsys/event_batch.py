@@ -12,7 +12,7 @@ from recsys.ids import key_of
 from streams.events import EVENT_TYPES
 
 if TYPE_CHECKING:
-    from recsys.state import UserState
+    from recsys.user_state import UserState
 
 TYPE_CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
 

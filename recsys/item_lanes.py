@@ -10,7 +10,7 @@ from recsys import metrics
 from recsys.item_updates import ItemUpdates, ItemUpdatesError
 from recsys.pipeline import Pipeline
 from recsys.refit import Refits
-from recsys.state import DAY_S
+from recsys.user_state import DAY_S
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position
 from streams.lane import Outcome

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.base import ItemEvents
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE
-from recsys.state import ItemState
+from recsys.item_state import ItemState
 
 VERSION = 2
 

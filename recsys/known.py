@@ -17,8 +17,8 @@ from recsys.candidates import Learned, Reading
 from recsys.photos import Photo
 from recsys.removed import reason_of, removed
 from recsys.settings import Settings
-from recsys.state import History, UserState
 from recsys.user_lane import UserLane
+from recsys.user_state import History, UserState
 from recsys.wanted import OWN
 from recsys.worker import Worker
 from streams import admin, topics

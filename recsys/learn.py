@@ -11,7 +11,7 @@ from models.history import CONTEXT_SIZE, WEIGHT_UNIT
 from recsys.event_batch import EventBatch
 from recsys.item_updates import Example, ItemUpdates
 from recsys.rank import Rank, Scored
-from recsys.state import SWEEP_EVENTS, UserState
+from recsys.user_state import SWEEP_EVENTS, UserState
 
 
 class Looker(Protocol):

@@ -26,6 +26,7 @@ from recsys.candidates import Context, Source, choose_sources, queries_of, speak
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
+from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.learn import ChunkLearner
 from recsys.photos import Photo
@@ -34,7 +35,7 @@ from recsys.rank import Rank, RankConfig, Scored, hear_photo
 from recsys.ranked import Ranked
 from recsys.rerank import RerankConfig, choose, fill, usable_items
 from recsys.rules import Rules
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from recsys.variants import Variant, Variants
 from recsys.vectors import ProductVectors
 from streams.events import EVENT_TYPES, RankedItem, RecommendationRequest

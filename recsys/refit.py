@@ -21,10 +21,11 @@ from models.columns import NONE
 from models.mapping import ImageMapping, fit_mapping
 from models.mf import FactorsConfig, refit
 from recsys import factors
+from recsys.item_state import ItemState
 from recsys.pipeline import default_models
 from recsys.settings import Settings
-from recsys.state import ItemState, UserState
 from recsys.user_lane import UserLane
+from recsys.user_state import UserState
 from recsys.vectors import ProductVectors
 from streams import codec, state_log, topics
 from streams.chunk import Position, Record

@@ -10,7 +10,7 @@ from recsys.board import Candidates
 from recsys.candidates import Context
 from recsys.pipeline import Pipeline
 from recsys.rerank import RerankConfig, groups_of
-from recsys.state import UserState
+from recsys.user_state import UserState
 
 GROUPS = ("category", "brand", "price band")
 

@@ -15,7 +15,7 @@ from models.profile import Profile
 from recsys.candidates import Context
 from recsys.catalogue import Catalogue
 from recsys.event_batch import TYPE_CODES
-from recsys.state import History
+from recsys.user_state import History
 
 PRICE_BAND_FIRST = 1_000  # bands of prices below 1 are counted from here down
 POOL = 5  # times k: as many of the best are looked at for a list that is spread

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from recsys.item_state import ItemState
 from recsys.promotion import read_control
 from recsys.settings import Settings
-from recsys.state import ItemState, UserState
 from recsys.user_lane import UserLane
+from recsys.user_state import UserState
 from recsys.wanted import wanted_topics
 from recsys.worker import Worker
 from streams import admin, topics

@@ -6,9 +6,9 @@ from typing import Any
 from recsys import owed, photos, switches
 from recsys.owed import OwedLists
 from recsys.photos import Photos
-from recsys.state import UserState
 from recsys.switches import Switches
 from recsys.tracing import Trace
+from recsys.user_state import UserState
 
 
 class UserLane:

@@ -24,10 +24,10 @@ from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
 from recsys.ranked import Ranked
 from recsys.settings import MAIN
-from recsys.state import StateLimits, UserState
 from recsys.switches import Control, promoted
 from recsys.tracing import Trace, Tracer, trace_of
 from recsys.user_lane import UserLane
+from recsys.user_state import StateLimits, UserState
 from streams import codec, dead_letters, topics
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError

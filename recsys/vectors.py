@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from models.base import Scores, empty_answer
 from models.columns import Slots
 from models.index import SwitchingIndex
-from recsys.state import ItemState
+from recsys.item_state import ItemState
 from recsys.twins import Twins
 from streams.events import ClassProbability, ItemEmbedding
 

@@ -11,9 +11,10 @@ import numpy as np
 from models.mf import FactorsConfig
 from recsys.catalogue import Catalogue
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from streams.events import EVENT_TYPES, Product
 
 USERS, ITEMS, ROUNDS = 3, 12, 3

@@ -21,16 +21,17 @@ from recsys.catalogue import Catalogue
 from recsys.factors import Factors, Refit
 from recsys.forgotten import Forgotten
 from recsys.item_lanes import ItemLanes
+from recsys.item_state import ItemState
 from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, default_models
 from recsys.pipeline_settings import pipeline_config, rules_of
 from recsys.refit import Refits
 from recsys.settings import MAIN, Settings
 from recsys.snapshots import StateSnapshots
-from recsys.state import ItemState, StateLimits
 from recsys.switches import Control
 from recsys.tracing import Tracer, open_tracer
 from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_state import StateLimits
 from recsys.vectors import ProductVectors
 from recsys.wanted import wanted_topics
 from recsys.warm_up import practise

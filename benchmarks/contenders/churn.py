@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks import meter
 from benchmarks.contenders.kernels import CHUNK, Clock, learn_chunk, pipeline_of
 from benchmarks.event_log import START_MS, TYPES
-from recsys.state import StateLimits, UserState
+from recsys.user_state import StateLimits, UserState
 
 ACTIVE_USERS = 20_000
 ITEMS = 4_000

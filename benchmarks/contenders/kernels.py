@@ -13,9 +13,10 @@ from benchmarks import meter
 from benchmarks.event_log import Shop
 from recsys.catalogue import Catalogue
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from recsys.warm_up import practise
 
 CHUNK = 1_000

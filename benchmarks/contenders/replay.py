@@ -12,7 +12,7 @@ from benchmarks import meter
 from benchmarks.contenders.kernels import CHUNK, Clock, learn_chunk, pipeline_of
 from recsys.demo import SAMPLE
 from recsys.log import BehaviourLog
-from recsys.state import UserState
+from recsys.user_state import UserState
 from streams import codec
 from streams.connection import Connection
 from streams.events import BehaviourEvent

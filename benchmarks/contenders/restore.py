@@ -14,9 +14,10 @@ from benchmarks import event_log, meter
 from benchmarks.contenders.churn import memory_mb
 from benchmarks.contenders.kernels import CHUNK, Clock, learn_chunk, pipeline_of
 from benchmarks.event_log import START_MS, TYPES
+from recsys.item_state import ItemState
 from recsys.pipeline import default_models
 from recsys.snapshots import StateSnapshots
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from streams import state_log
 from streams.chunk import Position
 from streams.connection import Connection

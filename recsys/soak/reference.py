@@ -2,10 +2,11 @@
 
 from recsys.catalogue import Catalogue
 from recsys.conservation import read_items, read_lane
+from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
 from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_state import UserState
 from streams import state_log, topics
 from streams.chunk import Chunk, Position
 from streams.connection import Connection

@@ -18,9 +18,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
+from recsys.item_state import ItemState
 from recsys.pipeline import default_models
-from recsys.state import ItemState, UserState
 from recsys.user_lane import UserLane
+from recsys.user_state import UserState
 from streams import admin, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from recsys.catalogue import Catalogue
 from recsys.cli import app
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from streams import codec, dead_letters, topics
 from streams.chunk import Position, Record
 from streams.codec import DecodeError

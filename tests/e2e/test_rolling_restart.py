@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys import state
+from recsys import state_format
 from recsys.soak import reference
 from streams import topics
 from streams.connection import Connection
@@ -22,10 +22,10 @@ from tests.e2e.test_main_job import (  # noqa: F401
 
 # Python runs a file of this name first: the same code, but its state is of the next version.
 NEWER = """
-from recsys import state
+from recsys import state_format
 
-state.VERSION = 2
-state.UPGRADES["head", 1] = lambda body: body
+state_format.VERSION = 2
+state_format.UPGRADES["head", 1] = lambda body: body
 """
 
 
@@ -64,7 +64,7 @@ class TestRollingRestart:
         await shop.settled()
 
         assert versions(await shop.read(topics.USER_STATE)) == {1, 2}
-        monkeypatch.setattr(state, "VERSION", 2)
+        monkeypatch.setattr(state_format, "VERSION", 2)
         assert await events_in_state(shop) == events_by_user(events)
         await until_newest_are_answered(shop, events, sent)
         assert_lists_are_unique(await shop.lists())

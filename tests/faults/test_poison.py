@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from recsys.catalogue import Catalogue
 from recsys.item_lanes import ItemLanes
+from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.soak import pictures
 from recsys.soak.traffic import Traffic, poison
-from recsys.state import ItemState
 from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams import codec, dead_letters, topics

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from recsys.catalogue import Catalogue
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, StateLimits, UserState
+from recsys.user_state import StateLimits, UserState
 from streams.events import EVENT_TYPES
 
 START_S = 1_700_000_000

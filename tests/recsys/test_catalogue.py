@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recsys.catalogue import NEWEST, Catalogue
+from recsys.item_state import ItemState
 from recsys.pipeline import default_models
-from recsys.state import ItemState
 from streams.events import CandidateFilter, Product
 
 PRODUCTS = [

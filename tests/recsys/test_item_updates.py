@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from recsys.ids import key_of
 from recsys.item_lanes import ItemLanes
+from recsys.item_state import ItemState
 from recsys.item_updates import (
     VERSION,
     Example,
@@ -17,7 +18,6 @@ from recsys.item_updates import (
     ItemUpdatesVersionError,
 )
 from recsys.pipeline import default_models
-from recsys.state import ItemState
 from streams import topics
 from streams.chunk import Chunk, Position
 from tests.records import record

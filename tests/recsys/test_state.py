@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import history
-from recsys import state
+from recsys import state_format, user_state
+from recsys.item_state import ItemState
 from recsys.pipeline import EVENT_WEIGHTS, default_models
-from recsys.state import DAY_S, ItemState, StateError, StateLimits, UserState
+from recsys.state_format import StateError
+from recsys.user_state import DAY_S, StateLimits, UserState
 from streams.partition import partition_of
 from tests.recsys.logs import START_S, Event, World, batch_of, chunks, logs, seeded_log
 
@@ -281,7 +283,7 @@ def test_the_number_of_partitions_changes_nothing_of_a_user(log, counts):
             mine = [e for e in log if partition_of(e.user.encode(), partitions) == number]
             if mine:
                 world.learn(mine)
-            found |= {k: v for k, v in world.users.records() if k != state._LANE_KEY}
+            found |= {k: v for k, v in world.users.records() if k != user_state._LANE_KEY}
         return found
 
     assert rows(counts[0]) == rows(counts[1])
@@ -305,17 +307,17 @@ def test_a_newer_worker_takes_over_what_an_older_one_wrote(monkeypatch):
         ("head", 1): lambda body: body + b"more",
         ("head", 2): lambda body: body.removesuffix(b"more"),
     }
-    monkeypatch.setattr(state, "VERSION", 3)
-    monkeypatch.setattr(state, "UPGRADES", longer)
+    monkeypatch.setattr(state_format, "VERSION", 3)
+    monkeypatch.setattr(state_format, "UPGRADES", longer)
     items, users = newer()
     rows = [value for _, value in users.records() + items.records()]
     assert {value[0] for value in rows} == {3}
-    monkeypatch.setattr(state, "VERSION", 1)
+    monkeypatch.setattr(state_format, "VERSION", 1)
     assert (users.digest(), items.digest()) == digests
-    monkeypatch.setattr(state, "VERSION", 3)
+    monkeypatch.setattr(state_format, "VERSION", 3)
 
     written = users.records()
-    monkeypatch.setattr(state, "VERSION", 1)  # and the older one says that it cannot
+    monkeypatch.setattr(state_format, "VERSION", 1)  # and the older one says that it cannot
     with pytest.raises(StateError, match="state of version 03, this reads 1"):
         UserState(items).load_records(written)
 

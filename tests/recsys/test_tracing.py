@@ -3,8 +3,8 @@
 import pytest
 
 from recsys.catalogue import Catalogue
+from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState
 from recsys.tracing import SpanTracer, Tracer, open_tracer
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams import topics

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from models.calibration import Isotonic
 from models.siamese import unite
+from recsys.item_state import ItemState
 from recsys.pipeline import default_models
-from recsys.state import ItemState
 from recsys.twins import Twins
 from recsys.vectors import ProductVectors
 from streams.events import ItemEmbedding

@@ -12,9 +12,10 @@ from numba.core.registry import CPUDispatcher
 
 from recsys.catalogue import Catalogue
 from recsys.event_batch import EventBatch
+from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.state import ItemState, UserState
+from recsys.user_state import UserState
 from recsys.warm_up import practise
 from streams.events import EVENT_TYPES, CandidateFilter, Product, RecommendationRequest
 
