@@ -15,6 +15,7 @@ from models.image import BadImage
 from recsys import metrics
 from recsys.image_reader import ImageReader, Picture
 from streams import codec, dead_letters, headers, topics
+from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
 from streams.events import (
@@ -26,7 +27,6 @@ from streams.events import (
     ImageEmbedding,
     ItemEmbedding,
 )
-from streams.lane import Outcome
 
 LIST_K = 10
 

@@ -12,8 +12,8 @@ from recsys.pipeline import Pipeline
 from recsys.refit import Refits
 from recsys.user_state import DAY_S
 from streams import codec, dead_letters, topics
+from streams.application import Outcome
 from streams.chunk import Chunk, Position
-from streams.lane import Outcome
 from streams.tail import Tail
 
 log = structlog.get_logger(__name__)

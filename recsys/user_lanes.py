@@ -29,6 +29,7 @@ from recsys.tracing import Trace, Tracer, trace_of
 from recsys.user_lane import UserLane
 from recsys.user_state import StateLimits, UserState
 from streams import codec, dead_letters, topics
+from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
 from streams.events import (
@@ -40,7 +41,6 @@ from streams.events import (
     RecommendationRequest,
     Trigger,
 )
-from streams.lane import Outcome
 from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)

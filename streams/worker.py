@@ -19,8 +19,9 @@ from faust.tables import TableManager
 from faust.types import TP
 from mode import CrashingSupervisor
 
+from streams.application import Application, S, Snapshots
 from streams.connection import Connection
-from streams.lane import Application, Lane, LaneConfig, S, Snapshots
+from streams.lane import Lane, LaneConfig
 from streams.membership import Membership
 from streams.transaction import LaneFencedError
 

@@ -23,8 +23,8 @@ from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes
 from recsys.worker import Worker, configure_logging
 from streams import interpreter
+from streams.application import Outcome
 from streams.chunk import Chunk
-from streams.lane import Outcome
 
 POLL_S = 0.02
 SILENT_S = 120.0

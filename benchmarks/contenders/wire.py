@@ -17,9 +17,10 @@ import msgspec
 
 from benchmarks import meter, small_work
 from streams import interpreter
+from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
-from streams.lane import LaneConfig, Outcome
+from streams.lane import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 
 Row = list[Any]  # [count, ring]

@@ -18,10 +18,10 @@ from recsys.soak.traffic import Traffic, poison
 from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from streams import codec, dead_letters, topics
+from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
 from streams.events import ImageEmbedding
-from streams.lane import Outcome
 from tests.records import NOW_MS, body, record
 
 

@@ -8,8 +8,8 @@ import pytest
 from recsys import user_lanes
 from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes, UserLanesConfig
+from streams.application import Outcome
 from streams.chunk import Chunk, Position
-from streams.lane import Outcome
 from tests.records import NOW_MS, body, record
 from tests.recsys.logs import World
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from streams import state_log
+from streams.application import Outcome
 from streams.broker import Broker
 from streams.chunk import Chunk, Position
 from streams.connection import Connection
-from streams.lane import LaneConfig, Outcome
+from streams.lane import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 from tests.streams.toy import PARTITIONS, Adding, Sums, Toy, until
 

@@ -11,9 +11,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streams.application import Outcome, Snapshots
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
-from streams.lane import LaneConfig, Outcome, Snapshots
+from streams.lane import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 
 PARTITIONS = 2
