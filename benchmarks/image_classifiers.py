@@ -58,7 +58,8 @@ def _cells(found: Bundle) -> Iterator[str]:
     validation = metrics.get("validation")
     yield "" if validation is None else f"{validation['accuracy']:.3f}"
     for name in ("seconds", "cpu_seconds"):
-        yield f"{metrics[name] / 60:.1f}" if name in metrics else ""
+        # older bundles tell of their last run alone, were they interrupted
+        yield f"{metrics[name] / 60:.1f}" if "cpu_seconds" in metrics else ""
 
 
 def _history(found: Bundle) -> dict[str, Any]:
