@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from aiokafka import AIOKafkaProducer
 from PIL import Image
 
 import recsys
+from recsys.demo_photos import PHOTOS, contact_sheets, photo_tour
 from recsys.factors import VERSION, Announcement, Refit, encode
 from recsys.ids import key_of
+from recsys.settings import Settings
 from streams import codec, topics
 from streams.broker import Broker
 from streams.chunk import Record
+from streams.connection import Connection
 from streams.events import (
     HEADER_CONTENT_TYPE,
     HEADER_DLQ_MESSAGE,
@@ -238,6 +242,8 @@ class TestImages:
         facts = json.loads(built.stdout)
         assert facts["vectors"] == len(products())
         assert sum(facts["offsets"].values()) >= len(products())
+        again = await asyncio.to_thread(run_recsys, shop, "index", "add", str(file), "--json")
+        assert json.loads(again.stdout) == facts, "the topic holds nothing since"
         near = await asyncio.to_thread(
             run_recsys, shop, "similar", "shoes-03", "--index", str(file), "--k", "3", "--json"
         )
@@ -266,6 +272,19 @@ class TestImages:
         assert alike.stderr == (
             "recsys: each product has one photo: nothing shows which photos are alike\n"
         )
+
+    async def test_the_demos_photos_are_answered_and_drawn(self, shop: Shop) -> None:
+        """Last, since it brings the whole sample."""
+        encoder_id = Settings().images.encoder_id
+        tours = await photo_tour(Connection(shop.bootstrap), shop.prefix, encoder_id)
+        assert [tour.photo for tour in tours] == list(PHOTOS)
+        for tour in tours:
+            category = tour.photo.split("-", maxsplit=1)[0]
+            alike = [item for item in tour.ranked.items if item.item_id.startswith(category)]
+            assert len(alike) >= 3, "one in ten is of the category, and no classifier tells it"
+        with Image.open(BytesIO(contact_sheets(tours))) as sheet:
+            assert sheet.format == "PNG"
+            assert sheet.height > len(tours) * 300
 
 
 async def test_a_mapping_is_learned_from_vectors_and_factors_of_the_topics(
