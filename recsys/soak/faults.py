@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -99,7 +100,8 @@ class Faults:
             spare.kill()
         else:
             code, seconds = await spare.stop()
-            if code or seconds > 10:
+            # Before Python has loaded it there is no handler, and nothing to finish.
+            if code not in (0, -signal.SIGTERM) or seconds > 10:
                 tally.notes.append(f"left with code {code} after {seconds:.1f} s")
         await self._recovered(tally, since)
 
