@@ -80,7 +80,11 @@ class Faults:
         tally.tried += 1
         worker = self._one()
         worker.kill()
-        passes = 1 if point == "restore" else self._random.randint(1, 12)
+        passes = self._random.randint(1, 12)
+        if point == "restore":  # a snapshot of now would leave nothing to read back
+            passes = 1
+            for path in self._snapshots_of(worker):
+                path.unlink()
         worker.start(crash_at=f"{point}:{passes}")
         worker.wanted = False
         await worker.until_ended(120.0)
@@ -138,8 +142,7 @@ class Faults:
         tally = self.tally("snapshots corrupted")
         tally.tried += 1
         worker = self._one()
-        folder = self.shop.supervisor.folder / worker.name / "snapshots"
-        while not (paths := sorted(folder.glob("*.snapshot"))):  # noqa: ASYNC110
+        while not (paths := self._snapshots_of(worker)):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         worker.kill()
         refused = worker.log().count("snapshot.refused")
@@ -155,6 +158,10 @@ class Faults:
         if met and worker.log().count("snapshot.refused") == refused:
             tally.survived -= 1
             tally.notes.append(f"snapshots were believed after {way.__name__[1:]}")
+
+    def _snapshots_of(self, worker: WorkerProcess) -> list[Path]:
+        folder = self.shop.supervisor.folder / worker.name / "snapshots"
+        return sorted(folder.glob("*.snapshot"))
 
     def _truncate(self, path: Path) -> None:
         content = path.read_bytes()

@@ -208,6 +208,8 @@ async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Repo
             weights = [weight for weight, _ in tries]
             while time.monotonic() < deadline:
                 for _ in range(FAULTS_AN_ACCOUNT):
+                    if time.monotonic() > deadline:
+                        break
                     await rng.choices(tries, weights)[0][1]()
                     report.drained_s.append(await faults.shop.drained())
                     report.add(list(faults.tallies.values()))
