@@ -32,13 +32,14 @@ READINGS_SHOWN = ("knn-long", "knn-short", "sequence")  # that differ for a sing
 NEIGHBOURS_SHOWN = 10
 USED_FOR = {
     "counts": "to tell new users from old ones when ranking",
+    "shown": "to show less of what you were shown and did not act on; it fades",
     "history": "to recommend what goes with it, and to leave out or bring back what was had",
     "profile": "to find items alike; computed when asked, never stored",
     "photos": "to recommend what looks alike and to move the profile; they fade",
     "newest_list": "kept for the shop; nothing is learned from it",
 }
 _NO_EVENTS: dict[str, Any] = {  # of who has sent photos alone
-    "first": None, "last": None, "counts": {}, "profile": [], "history": [],
+    "first": None, "last": None, "counts": {}, "profile": [], "shown": [], "history": [],
 }  # fmt: skip
 _READ = (
     topics.CATALOGUE,
@@ -130,6 +131,10 @@ class Known:
             "last": _moment(users.heads["last_s"][slot]),
             "counts": _counts(users.heads["counts"][slot]),
             "profile": self._profile(past),
+            "shown": [
+                {"item_id": self.items.ids.names[item], "times": times, "last": _moment(last_s)}
+                for item, times, last_s in users.shown.of(slot)
+            ],
             "history": list(self._history(past)),
         }
 

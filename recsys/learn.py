@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models import history
 from models.columns import NONE
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
-from recsys.event_batch import EventBatch
+from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.item_updates import Example, ItemUpdates
 from recsys.rank import Rank, Scored
 from recsys.user_state import SWEEP_EVENTS, UserState
@@ -43,6 +43,8 @@ class ChunkLearner:
         self.stage = np.zeros(count, np.uint8)
         self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
         self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
+        self._shown = batch.types == TYPE_CODES["impression"]
+        self._answers = ~self._shown & (weights != 0)
         self._sampled = self._sample()
         self._captured: list[tuple[int, Scored]] = []
 
@@ -103,6 +105,11 @@ class ChunkLearner:
             pages.counters, pages.free_stack, users.chain,
             self.applied, self.is_new, self.starts_step, self.stage, self.context,
             self.ages_s,
+        )  # fmt: skip
+        part = slice(start, stop)
+        users.see_impressions(
+            batch.users[part], batch.items[part], self._shown[part] & self.applied[part],
+            self._answers[part] & self.applied[part], self.times_s[part],
         )  # fmt: skip
 
     def updates(self) -> ItemUpdates:

@@ -33,7 +33,7 @@ from recsys.photos import Photo
 from recsys.placed import Policy, exploration, include
 from recsys.rank import Rank, RankConfig, Scored, hear_photo
 from recsys.ranked import Ranked
-from recsys.rerank import RerankConfig, choose, fill, usable_items
+from recsys.rerank import IMPRESSION_HALF_LIFE_S, RerankConfig, choose, fill, usable_items
 from recsys.rules import Rules
 from recsys.user_state import UserState
 from recsys.variants import Variant, Variants
@@ -206,6 +206,12 @@ class Pipeline:
         if rules is not None:
             boosted = scored.scores + rules.boost[scored.candidates.items]
             scored = Scored(scored.candidates, scored.features, boosted)
+        if variant.rerank.impression_discount and len(users.shown):
+            seen = users.shown.unanswered(
+                user_slot, scored.candidates.items, now_ms / 1000.0, IMPRESSION_HALF_LIFE_S
+            )
+            less = scored.scores - np.float32(variant.rerank.impression_discount) * seen
+            scored = Scored(scored.candidates, scored.features, less)
         items, twins = scored.candidates.items, self.vectors.twins
         single = twins.single(items, scored.scores)  # one of those whose pictures show the same
         chosen = choose(variant.rerank, context, items[single], scored.scores[single], k)

@@ -18,6 +18,7 @@ from recsys.event_batch import TYPE_CODES
 from recsys.user_state import History
 
 PRICE_BAND_FIRST = 1_000  # bands of prices below 1 are counted from here down
+IMPRESSION_HALF_LIFE_S = 86_400.0
 POOL = 5  # times k: as many of the best are looked at for a list that is spread
 
 
@@ -35,6 +36,8 @@ class RerankConfig:
         fresh_share: share of a list kept for the best of the new and the rare, where there are any.
         fresh_events: an item with fewer events than this is new or rare.
         explore_share: share of lists whose last place is drawn evenly from the new and the rare.
+        impression_discount: what each impression that was not acted on takes off an item's score
+            for that user, as log odds; half of it is gone after a day.
     """
 
     repeats: bool = False
@@ -46,6 +49,7 @@ class RerankConfig:
     fresh_share: float = 0.0
     fresh_events: int = 5
     explore_share: float = 0.0
+    impression_discount: float = 0.1
 
     @property
     def caps(self) -> tuple[float, float, float]:

@@ -163,6 +163,10 @@ class Rank(Section):
         0, "share of lists whose last place is drawn from the new and rare, its odds logged",
         ge=0, le=1,
     )  # fmt: skip
+    impression_discount: float = setting(
+        0.1, "log odds that each impression not acted on takes off an item for that user; half of"
+        " it is gone after a day", ge=0,
+    )  # fmt: skip
     rules_file: str = setting(
         "", "TOML file of include, exclude and boost rules, read as it changes"
     )

@@ -7,7 +7,7 @@ VERSION = 1
 OLDEST = 1  # what older workers wrote is read from this version on
 # How a row of a version becomes one of the next, where its bytes change: so a newer worker takes
 # over what an older one wrote. An older one that meets newer rows says so and ends.
-Kind = Literal["lane", "head", "page", "item", "clock", "ranker"]
+Kind = Literal["lane", "head", "page", "shown", "item", "clock", "ranker"]
 UPGRADES: dict[tuple[Kind, int], Callable[[bytes], bytes]] = {}
 
 Record = tuple[bytes, bytes | None]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from models import history
 from models.columns import NONE, Slots, Table
 from models.history import ENTRIES_MAX, HEAD_COLUMNS, PAGE_COLUMNS, PAGE_SIZE
-from recsys import state_format
+from recsys import impressions, state_format
 from recsys.ids import UserIds
+from recsys.impressions import Impressions
 from recsys.item_state import ItemState
 from recsys.state_format import Record, StateError
 
@@ -86,6 +87,7 @@ class UserState:
         self.ids = UserIds()
         self.heads = Table(HEAD_COLUMNS)
         self.pages = Table(PAGE_COLUMNS)
+        self.shown = Impressions()
         self.lane = np.zeros(2, np.int64)  # events applied, newest event in seconds
         self._lane_before = self.lane.copy()
         self._tombstones: list[bytes] = []
@@ -125,12 +127,30 @@ class UserState:
         )  # fmt: skip
         return room.part(filled, newest)
 
+    def see_impressions(
+        self, users: Slots, items: Slots, shown: NDArray[np.bool_], answers: NDArray[np.bool_],
+        times_s: NDArray[np.uint32],
+    ) -> None:  # fmt: skip
+        """Events in their order: what was `shown`, and what acts on an item.
+
+        All have shape (n,); an event may be neither.
+        """
+        if not len(self.shown) and not shown.any():
+            return
+        for at in np.flatnonzero(shown | answers).tolist():
+            user, item = int(users[at]), int(items[at])
+            if shown[at]:
+                self.shown.see(user, item, int(times_s[at]))
+            else:
+                self.shown.answer(user, item)
+
     # -- transactions ----------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Open a transaction. Raises RuntimeError where one is open."""
         self.heads.begin()
         self.pages.begin()
+        self.shown.begin()
         self.ids.begin()
         self._lane_before = self.lane.copy()
         self._tombstones.clear()
@@ -139,6 +159,7 @@ class UserState:
         """Keep what was learned since `begin`."""
         self.heads.commit()
         self.pages.commit()
+        self.shown.commit()
         self.ids.commit()
         self._tombstones.clear()
 
@@ -147,6 +168,7 @@ class UserState:
         self.ids.rollback()
         self.heads.rollback()
         self.pages.rollback()
+        self.shown.rollback()
         self.lane[:] = self._lane_before
         self._tombstones.clear()
 
@@ -156,7 +178,7 @@ class UserState:
         """What the open transaction changed, as records of the compacted log."""
         if not self.heads.open:
             raise RuntimeError("no transaction is open")
-        records = self._records(self.heads.dirty(), self.pages.dirty())
+        records = self._records(self.heads.dirty(), self.pages.dirty(), self.shown.dirty())
         alive = {key for key, _ in records}
         records += [(key, None) for key in dict.fromkeys(self._tombstones) if key not in alive]
         return records
@@ -164,9 +186,10 @@ class UserState:
     def records(self) -> list[Record]:
         """All of it, as records of the compacted log."""
         heads = self.ids.slots()
-        return self._records(heads, np.arange(self.pages.size, dtype=np.int32))
+        pages = np.arange(self.pages.size, dtype=np.int32)
+        return self._records(heads, pages, self.shown.rows())
 
-    def _records(self, heads: Slots, pages: Slots) -> list[Record]:
+    def _records(self, heads: Slots, pages: Slots, shown: Slots) -> list[Record]:
         keys = self.items.ids.keys
         name = self.ids.name
         heads = heads[self.heads["events"][heads] > 0]
@@ -184,7 +207,7 @@ class UserState:
                 self.pages.encode(pages, keys), strict=True,
             )
         ]  # fmt: skip
-        return records
+        return records + self.shown.records(shown, keys, name, version)
 
     def load_record(self, key: bytes, value: bytes | None) -> None:
         """Take back one record of the log. Raises StateError where it cannot be read."""
@@ -207,6 +230,8 @@ class UserState:
             if value is None:
                 self._decode(heads, pages)
                 self._drop(user_id, number)
+            elif number == impressions.NUMBER:
+                self._load_shown(user_id, state_format.body("shown", value))
             elif number:
                 pages[self._page(self.slot(user_id), number - 1)] = state_format.body("page", value)
             else:
@@ -220,6 +245,12 @@ class UserState:
                 table.touch(slots)
                 table.decode(slots, list(rows.values()), self.items.slots_of_keys)
                 rows.clear()
+        except ValueError as error:
+            raise StateError(str(error)) from error
+
+    def _load_shown(self, user_id: str, packed: bytes) -> None:
+        try:
+            self.shown.load(self.slot(user_id), packed, self.items.slots_of_keys)
         except ValueError as error:
             raise StateError(str(error)) from error
 
@@ -248,6 +279,9 @@ class UserState:
             return
         if number == 0:
             self._remove(slot)
+            return
+        if number == impressions.NUMBER:
+            self.shown.forget(slot)
             return
         chain = self._chain(slot)
         if number <= len(chain):
@@ -297,6 +331,8 @@ class UserState:
     def _remove(self, slot: int, keep_id: bool = False) -> None:
         chain = self._chain(slot)
         name = self.ids.name(slot).encode()
+        if self.shown.forget(slot) and self.heads.open:
+            self._tombstones.append(name + struct.pack(">H", impressions.NUMBER))
         if self.heads.open and self.heads["events"][slot]:
             self._tombstones += [
                 name + struct.pack(">H", number) for number in range(len(chain) + 1)
@@ -331,6 +367,7 @@ class UserState:
             "item_keys": self.items.ids.keys.copy(),
             **state_format.prefixed("heads", self.heads.snapshot()),
             **state_format.prefixed("pages", self.pages.snapshot()),
+            **state_format.prefixed("shown", self.shown.snapshot()),
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -343,14 +380,15 @@ class UserState:
         try:
             self.heads.restore(state_format.unprefixed("heads", snapshot))
             self.pages.restore(state_format.unprefixed("pages", snapshot))
+            # Slots of items differ from process to process; keys do not.
+            now = self.items.slots_of_keys(np.asarray(snapshot["item_keys"], np.uint64))
+            self.shown.restore(state_format.unprefixed("shown", snapshot), now)
         except ValueError as error:
             raise StateError(str(error)) from error
         self.lane[:] = snapshot["lane"]
         self.ids = UserIds()
         for user_id, slot in zip(snapshot["users"], snapshot["user_slots"].tolist(), strict=True):
             self.ids.add(str(user_id), slot)
-        # Slots of items differ from process to process; keys do not.
-        now = self.items.slots_of_keys(np.asarray(snapshot["item_keys"], np.uint64))
         items = self.pages["item"]
         if len(now):
             items[:] = np.where(items == NONE, NONE, now[items])
@@ -360,5 +398,6 @@ class UserState:
         return {
             "users": len(self), "pages": len(self.pages), "head_bytes": self.heads.row_bytes,
             "page_bytes": self.pages.row_bytes,
-            "bytes": self.heads.memory_bytes + self.pages.memory_bytes,
+            "bytes": self.heads.memory_bytes + self.pages.memory_bytes
+            + self.shown.table.memory_bytes,
         }  # fmt: skip

@@ -109,6 +109,8 @@ def _show_user(data: dict[str, Any]) -> None:
         f"History: {len(data['history'])} items, newest first",
         rows, ["item_id", "title", "types", "events", "weight", "last"],
     )  # fmt: skip
+    if data["shown"]:
+        print_table("Shown and not acted on", data["shown"], ["item_id", "times", "last"])
     if data["photos"] is not None:
         _facts("Photos", data["photos"], ("uploads", "last", "encoder", "association"))
     length = len(data["profile"])
