@@ -16,7 +16,7 @@ from models.kernels import kernel
 from recsys.state_format import Record
 
 ITEMS = 32  # the newest that a user was shown; the one shown longest ago gives way
-NUMBER = 0xFFFC  # where page numbers stand in the keys of other rows
+NUMBER = 0xFFFB  # in keys where others have a page number; 0xFFFC and up end other records
 COUNT_MAX = 10.0  # more than so many say no more
 _COLUMNS = (
     Column("item", "<i4", ITEMS, refers=True, empty=NONE),

@@ -94,4 +94,4 @@ def test_who_is_forgotten_leaves_no_impressions():
     tombstones = {key for key, value in world.users.dirty_records() if value is None}
     world.users.commit()
     assert len(world.users.shown) == 0
-    assert b"u1\xff\xfc" in tombstones
+    assert b"u1\xff\xfb" in tombstones
