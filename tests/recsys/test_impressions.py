@@ -6,6 +6,7 @@ import numpy as np
 
 from recsys.pipeline import PipelineConfig
 from recsys.rerank import RerankConfig
+from recsys.user_lane import UserLane
 from tests.recsys.logs import START_S, Event, World, batch_of, seeded_log
 
 REPEATS = RerankConfig(repeats=True)
@@ -95,3 +96,12 @@ def test_who_is_forgotten_leaves_no_impressions():
     world.users.commit()
     assert len(world.users.shown) == 0
     assert b"u1\xff\xfb" in tombstones
+
+
+def test_a_lane_reads_them_back_from_its_log():
+    """Several kinds of records share the lane's log, each with an ending of its own."""
+    world, other = taught(), World()
+    world.learn([shown("i1", 0)])
+    UserLane(other.users).load_records(world.users.records())
+    assert other.users.digest() == world.users.digest()
+    assert len(other.users.shown) == 1
