@@ -40,8 +40,11 @@ async def work(given: dict[str, Any]) -> dict[str, Any]:
             home = homes[user]
             batch = batches.get(home) or batches.setdefault(home, producer.create_batch())
             key, value = record(user, item, kind, due_ms, f"o{given['seed']}-{number}")
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                raise RuntimeError("a tick's events of one partition do not fit into a batch")
+            if batch.append(key=key, value=value, timestamp=None) is None:  # it is full
+                batch.close()
+                sent.append(await producer.send_batch(batch, given["topic"], partition=home))
+                batch = batches[home] = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
         for home, batch in batches.items():
             batch.close()
             sent.append(await producer.send_batch(batch, given["topic"], partition=home))
