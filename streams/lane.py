@@ -489,6 +489,7 @@ class Lane(Generic[S]):
             await written
         except OSError as error:
             log.warning("snapshot.failed", path=str(path), error=repr(error))
+            self._snapshot_end = -1  # what lies there is older than it should be: try again
         finally:
             self._arrived.set()  # what changed meanwhile may be due again
 

@@ -259,7 +259,7 @@ def test_a_classifier_is_trained_on_a_folder(tmp_path):
     told = json.loads(done.stdout)
     assert told["settings"]["classes"] == ["hat", "pants"]
     assert told["data"]["licence"] == "CC0-1.0"
-    assert told["metrics"]["cpu_seconds"] >= 0  # it may be done within a tick
+    assert "cpu_seconds" in told["metrics"]
     shown = recsys(*words)
     assert "Written to" in shown.stderr
     assert "test accuracy" in shown.stdout

@@ -224,3 +224,24 @@ async def state_rows(toy: Toy, lane: int) -> list[tuple[int, bytes, bytes]]:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 rows += [(r.offset, r.key, r.value) for r in records]
     return [row for row in rows if row[1] != state_log.BIRTH_KEY]
+
+
+class Full(Kept):
+    """A disk that has no room at first."""
+
+    refusals = 2
+
+    def write(self, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError("no room")
+        super().write(path, snapshot, meta)
+
+
+async def test_a_snapshot_that_failed_is_tried_again_though_nothing_new_came(toy: Toy) -> None:
+    kept = Full()
+    options: dict[str, Any] = {"snapshot_dir": toy.folder, "snapshot_interval_s": 0.05}
+    async with toy.worker(kept, **options) as (_, application):
+        await toy.produce(1)
+        await until(lambda: application.count >= 1)
+        await until(lambda: kept.refusals == 0 and bool(kept.written))
