@@ -71,8 +71,7 @@ class ItemKnn:
         )
         self._half_lives = np.array([channel.half_life_events for channel in channels])
         self._both_ways = np.array([channel.both_ways for channel in channels])
-        self._scratch: NDArray[np.float32] = np.zeros((0, 1), np.float32)
-        self._marks = np.zeros(0, np.bool_)
+        self._places = np.zeros(0, np.int32)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -98,22 +97,22 @@ class ItemKnn:
         """
         if not len(query.items):
             return empty_answer()
-        if len(self._scratch) < len(table.rows):
-            self._scratch = np.zeros((len(table.rows), 1), np.float32)
-        slots = np.empty(min(len(query.items) * self.config.neighbours, table.size), np.int32)
+        if len(self._places) < table.size:
+            self._places = np.zeros(2 * table.size, np.int32)
+        room = min(len(query.items) * self.config.neighbours, table.size)
+        slots, said = np.empty(room, np.int32), np.zeros((1, room), np.float32)
         count = self.read(
             table, query.items, query.weights[None], np.array([channel]), np.array([conditional]),
-            query.clock, self._scratch, 0, slots,
+            query.clock, self._places[: table.size], slots, 0, said,
         )  # fmt: skip
-        slots = slots[:count]
-        scores = self._scratch[slots, 0]
-        self._scratch[slots] = 0.0
+        slots, scores = slots[:count], said[0, :count]
+        self._places[slots] = 0
         return slots[scores > 0], scores[scores > 0]
 
     def read(
         self, table: Table, items: Slots, weights: NDArray[np.float32],
         channels: NDArray[np.int64], conditional: NDArray[np.bool_], clock: float,
-        said: NDArray[np.float32], column: int, slots: Slots,
+        places: NDArray[np.int32], slots: Slots, count: int, said: NDArray[np.float32],
     ) -> int:  # fmt: skip
         """Several readings of the lists at once, see `models.neighbours.read_lists`.
 
@@ -122,14 +121,16 @@ class ItemKnn:
             weights: how loud each speaks in each reading, shape (readings, m).
             channels: which channel a reading counts, shape (readings,).
             conditional: what a list means to a reading, shape (readings,).
-            said: scores are added to its columns from `column` on, shape (items, columns).
-            slots: gets the items with scores, and perhaps some with 0; the answer is how many.
+            places: of each item its column in `said` + 1, 0: none; shape (items,).
+            slots: the items of the columns; new ones follow the first `count`, which are taken.
+            said: scores are added to it, shape (readings, columns).
+
+        Returns:
+            how many columns are taken then.
         """
-        if len(self._marks) < len(said):
-            self._marks = np.zeros(len(said), np.bool_)
         return read_lists(
             table.rows, items, weights, channels, conditional, clock, self._half_lives,
-            self.config.shrinkage, said, column, slots, self._marks,
+            self.config.shrinkage, places, slots, count, said,
         )  # fmt: skip
 
     def carriers(

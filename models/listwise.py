@@ -18,7 +18,7 @@ def normal(features: Any, centre: Any, scale: Any, out: Any) -> None:
     """Features in running standard units, cut at +-CLIP; what is not finite counts as the mean."""
     for row in range(features.shape[0]):
         for i in range(features.shape[1]):
-            z = np.float32((features[row, i] - centre[i]) * scale[i])
+            z = (features[row, i] - centre[i]) * scale[i]
             z = min(max(z, np.float32(-CLIP)), np.float32(CLIP))
             out[row, i] = z if z == z else np.float32(0.0)  # NaN is not itself
 
@@ -65,21 +65,36 @@ def judge(scores: Any, shares: Any, answers: int, rate: float, trust: Any) -> No
 
 
 @kernel
-def standardise(features: Any, rate: float, centre: Any, spread: Any, scale: Any) -> None:
+def standardise(features: Any, rate: float, centre: Any, spread: Any) -> None:
     """Move means and variances towards this list's; the first lists count fully."""
-    count = len(features)
-    for f in range(features.shape[1]):
-        mean, square = 0.0, 0.0
-        for row in range(count):
-            mean += features[row, f]
-        mean /= count
-        for row in range(count):
-            square += (features[row, f] - mean) ** 2
-        step = mean - centre[f]
+    count, width = features.shape
+    means, squares = np.zeros(width), np.zeros(width)
+    for row in range(count):
+        for f in range(width):
+            means[f] += features[row, f]
+    means /= count
+    for row in range(count):
+        for f in range(width):
+            squares[f] += (features[row, f] - means[f]) ** 2
+    for f in range(width):
+        step = means[f] - centre[f]
         centre[f] += rate * step
         spread[f] *= 1.0 - rate
-        spread[f] += rate * ((1.0 - rate) * step * step + square / count)
-        scale[f] = 1.0 / np.sqrt(spread[f] + 1e-6)
+        spread[f] += rate * ((1.0 - rate) * step * step + squares[f] / count)
+
+
+@kernel
+def draw(seed: int, step: int, count: int, out: Any) -> None:
+    """Numbers below `count` that seed and step settle (SplitMix64, Steele, Lea and Flood 2014)."""
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    state = (np.uint64(seed) * golden) ^ (np.uint64(step) * np.uint64(0xD1342543DE82EF95))
+    for row in range(out.shape[0]):
+        for at in range(out.shape[1]):
+            state += golden
+            mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+            out[row, at] = int(mixed % np.uint64(count))
 
 
 @kernel
@@ -96,22 +111,24 @@ def adamw(
     weight_decay: float, follow: float,
 ) -> bool:  # fmt: skip
     """One step of AdamW and of the running mean; False, and nothing moves, where it would break."""
-    norm = 0.0
-    for at in range(len(gradient)):
-        norm += float(gradient[at]) * gradient[at]
+    norm = np.float32(np.dot(gradient, gradient))
     if not norm < np.inf:
         return False
     shrink = np.float32(min(1.0, GRADIENT_NORM_MAX / (np.sqrt(norm) + 1e-12)))
-    early_1, early_2 = 1.0 - MOMENT_1**steps, 1.0 - MOMENT_2**steps
-    moved, sound = np.empty_like(params), True
+    early_1 = np.float32(1.0 / (1.0 - MOMENT_1**steps))
+    early_2 = np.float32(1.0 / (1.0 - MOMENT_2**steps))
+    rate, decay = np.float32(pace), np.float32(1.0 - pace * weight_decay)
+    moved = np.empty_like(params)
     for at in range(len(gradient)):
         slope = gradient[at] * shrink
         first[at] += np.float32(1.0 - MOMENT_1) * (slope - first[at])
         second[at] += np.float32(1.0 - MOMENT_2) * (slope * slope - second[at])
-        move = (first[at] / early_1) / (np.sqrt(second[at] / early_2) + EPSILON)
-        moved[at] = params[at] - pace * (move + weight_decay * params[at])
-        sound &= -np.inf < moved[at] < np.inf
-    if not sound:
+        move = first[at] * early_1 / (np.sqrt(second[at] * early_2) + np.float32(EPSILON))
+        moved[at] = decay * params[at] - rate * move
+    total = np.float32(0.0)
+    for at in range(len(moved)):  # not finite as soon as one of them is not
+        total += np.abs(moved[at])
+    if not total < np.inf:
         first[:] = np.float32(0.0)
         second[:] = np.float32(0.0)
         return False
@@ -160,6 +177,7 @@ def backward(
     for at in range(lists):
         start, stop = starts[at], starts[at + 1]
         top, answers, total = np.float32(-np.inf), answers_of[at], np.float32(0.0)
+        loud = np.float32(answers**answer_power / lists)
         for row in range(start, stop):
             top = max(top, slope[row])
         for row in range(start, stop):
@@ -167,8 +185,7 @@ def backward(
             total += slope[row]
         for row in range(start, stop):
             share = np.float32(row - start < answers) / np.float32(answers)
-            loud = np.float32(answers**answer_power)
-            slope[row] = loud * (slope[row] / total - share) / np.float32(lists)
+            slope[row] = loud * (slope[row] / total - share)
     back_two = np.empty_like(two)
     for row in range(len(x)):
         for j in range(len(last)):

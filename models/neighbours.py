@@ -145,67 +145,72 @@ def rarity(rows: Any, slot: int, channel: int, era: int, now: float, shrinkage: 
 @kernel
 def read_lists(
     rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
-    half_lives: Any, shrinkage: float, said: Any, column: int, slots: Any, marks: Any,
+    half_lives: Any, shrinkage: float, places: Any, slots: Any, count: int, said: Any,
 ) -> int:  # fmt: skip
-    """Add up the neighbours of `items` in several readings; returns how many neighbours there are.
+    """Add up the neighbours of `items` in several readings; returns how many items are placed.
 
     `weights` has a row a reading, with positive numbers first and zeros behind them; who hears an
     item stands behind those who do not. `channels` says what a reading counts, `conditional` what
-    a list means to it (see `voice`). Scores go to the columns of `said` from `column` on, which are
-    zero before; `slots` gets the neighbours, of which some may score 0. `marks` has a place an
-    item, False before and after.
+    a list means to it (see `voice`). Scores are added to `said`, a row a reading and a column a
+    placed item: `places` has an item's column + 1, or 0 for one without; the first `count` columns
+    are those of `slots`, and new ones are appended to both, so that what is read lies together.
     """
-    readings, count, room = len(weights), 0, np.uint32(len(said))
+    readings, room = len(weights), np.uint32(len(places))
     eras, nows = np.empty(readings, np.int64), np.empty(readings)
     for r in range(readings):
         eras[r] = era_of(clock, half_lives[channels[r]])
         nows[r] = 1.0 / weight_at(clock, half_lives[channels[r]], eras[r])
-    loud, first = np.empty(readings, np.float32), np.empty(readings, np.int64)
+    held = np.empty(len(rows[0].item), np.int32) if len(rows) else np.empty(0, np.int32)
     for m in range(len(items)):
         if items[m] < 0 or items[m] >= len(rows):
             continue
         row = rows[items[m]]
-        speaking = readings  # from here on
-        for r in range(readings - 1, -1, -1):
-            if weights[r, m] > 0.0:
-                speaking = r
-                first[r] = channels[r] * len(row.item)
-                part = voice(
-                    rows, items[m], channels[r], eras[r], nows[r], conditional[r], shrinkage
-                )
-                loud[r] = weights[r, m] * part
-        for j in range(row.held):
+        width, neighbours = len(row.item), int(row.held)
+        for j in range(neighbours):
             other = np.uint32(row.item[j])
-            if other >= room:
-                continue
-            if not marks[other]:
-                marks[other] = True
-                slots[count] = other
-                count += 1
-        if readings - speaking == 2:  # most of a long past: two readings go that far back
-            one, two = said[:, column + speaking], said[:, column + speaking + 1]
-            loud_one, loud_two = loud[speaking], loud[speaking + 1]
-            first_one, first_two = first[speaking], first[speaking + 1]
-            for j in range(row.held):
-                other = np.uint32(row.item[j])
-                if other < room:
-                    one[other] += loud_one * row.weight[first_one + j]
-                    two[other] += loud_two * row.weight[first_two + j]
-            continue
-        for j in range(row.held):
-            other = np.uint32(row.item[j])
+            held[j] = NONE
             if other < room:
-                scores = said[other]
-                for r in range(speaking, readings):
-                    scores[column + r] += loud[r] * row.weight[first[r] + j]
-    for at in range(count):
-        marks[slots[at]] = False
-    for r in range(readings):
-        if not conditional[r]:
-            for at in range(count):
-                rare = rarity(rows, slots[at], channels[r], eras[r], nows[r], shrinkage)
-                said[slots[at], column + r] *= np.float32(rare)
+                if places[other] == 0:
+                    slots[count] = other
+                    count += 1
+                    places[other] = count
+                held[j] = places[other] - 1
+        for r in range(readings - 1, -1, -1):
+            if not weights[r, m] > 0.0:
+                break
+            part = voice(rows, items[m], channels[r], eras[r], nows[r], conditional[r], shrinkage)
+            loud, first, scores = np.float32(weights[r, m] * part), channels[r] * width, said[r]
+            for j in range(neighbours):
+                if held[j] != NONE:
+                    scores[held[j]] += loud * row.weight[first + j]
+    _times_rarity(rows, slots[:count], channels, conditional, eras, nows, shrinkage, said)
     return count
+
+
+@kernel
+def _times_rarity(
+    rows: Any, slots: Any, channels: Any, conditional: Any, eras: Any, nows: Any,
+    shrinkage: float, said: Any,
+) -> None:  # fmt: skip
+    """Finish cosines by the neighbours' own part, worked out once for readings that share it."""
+    rare = np.empty(len(slots), np.float32)
+    for r in range(len(said)):
+        if conditional[r]:
+            continue
+        first = r
+        for other in range(r):
+            if channels[other] == channels[r] and not conditional[other]:
+                first = min(first, other)
+        if first < r:
+            continue
+        for at in range(len(slots)):
+            rare[at] = 0.0
+            if slots[at] < len(rows):
+                rare[at] = rarity(rows, slots[at], channels[r], eras[r], nows[r], shrinkage)
+        for same in range(r, len(said)):
+            if channels[same] == channels[r] and not conditional[same]:
+                for at in range(len(slots)):
+                    said[same, at] *= rare[at]
 
 
 @kernel

@@ -38,8 +38,7 @@ class RankerConfig:
         pace_steps: after so many steps the pace is half way between the two.
         answer_power: a list with n chosen counts n to this power.
         batch_lists: lists a step.
-        replay_steps: steps on earlier lists after each step on new ones, in the long run.
-        replay_steps_first: the same while fewer than `replay_few` lists are known.
+        replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
         prior_weight: what the first feature, the sources' mean, counts before anything is learned.
@@ -54,10 +53,8 @@ class RankerConfig:
     answer_power: float = 0.75
     batch_lists: int = 4
     replay_steps: int = 3
-    replay_steps_first: int = 8
-    replay_few: int = 1_000
     replay_lists: int = 4_096
-    list_size_max: int = 96
+    list_size_max: int = 64
     prior_weight: float = 1.0
     seed: int = 1
 
@@ -92,10 +89,11 @@ class Ranker:
             layers.straight[0] = self.config.prior_weight
         self.average = self.params.copy()
         self._averaged = [self._views(average) for average in self.average]
+        self._slopes = self._views(np.zeros(size, np.float32))
         self.moments = np.zeros((networks, 2, size), np.float32)
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
-        self._scale = np.ones(n_features)
+        self._shift, self._scale = self._units()
         # NDCG@10 of late: of this ranker, and of each source alone.
         self.trust = np.zeros(1 + len(range(n_features)[sources]), np.float64)
         self.counters = np.zeros(3, np.int64)  # steps, lists seen, steps refused
@@ -165,7 +163,8 @@ class Ranker:
         self._answers[at], self._lengths[at] = answers, count
         self._judge(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
-        listwise.standardise(kept[:count], rate, self.centre, self.spread, self._scale)
+        listwise.standardise(kept[:count], rate, self.centre, self.spread)
+        self._shift, self._scale = self._units()
         self.counters[1] += 1
         self._pending += 1
         if self._pending >= self.config.batch_lists:
@@ -174,10 +173,10 @@ class Ranker:
             networks = self.config.networks
             self._step(np.tile(newest, (networks, 1)))
             held = min(self.lists, self.config.replay_lists)
-            few = held < self.config.replay_few
-            for _ in range(self.config.replay_steps_first if few else self.config.replay_steps):
-                rng = np.random.default_rng([self.config.seed, self.steps])
-                self._step(rng.integers(0, held, (networks, self.config.batch_lists)))
+            for _ in range(self.config.replay_steps):
+                lists = np.empty((networks, self.config.batch_lists), np.int64)
+                listwise.draw(self.config.seed, self.steps, held, lists)
+                self._step(lists)
 
     def _judge(self, features: NDArray[np.float32], answers: int) -> None:
         """Score the ranker and each source on a list before it is learned; its answers lead it."""
@@ -189,8 +188,13 @@ class Ranker:
     def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
         out = np.empty(features.shape, np.float32)
-        listwise.normal(features.astype(np.float32, copy=False), self.centre, self._scale, out)
+        listwise.normal(features.astype(np.float32, copy=False), self._shift, self._scale, out)
         return out
+
+    def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean of each feature, and one over its standard deviation."""
+        scale = 1.0 / np.sqrt(self.spread + 1e-6)
+        return self.centre.astype(np.float32), scale.astype(np.float32)
 
     def _step(self, lists: NDArray[np.int64]) -> None:
         """One step of AdamW on the mean loss of some lists of the buffer, a row a network."""
@@ -210,12 +214,13 @@ class Ranker:
         return pace * min(1.0, self.steps / WARM_STEPS)
 
     def _gradient(self, lists: NDArray[np.int64], network: int = 0) -> NDArray[np.float32]:
-        """Gradient of the lists' mean softmax loss, shape as a network's parameters."""
+        """Gradient of the lists' mean softmax loss, as a network's parameters; till the next."""
         lengths = self._lengths[lists]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         x = np.empty((starts[-1], self.n_features), np.float32)
-        listwise.gather(self._features, lists, starts, self.centre, self._scale, x)
-        layers, out = self._layers[network], self._views(np.zeros_like(self.params[network]))
+        listwise.gather(self._features, lists, starts, self._shift, self._scale, x)
+        layers, out = self._layers[network], self._slopes
+        out.flat[:] = 0.0
         listwise.backward(
             x, self._answers[lists], starts,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
@@ -257,7 +262,7 @@ class Ranker:
                 raise ValueError(f"a ranker of another size: {name}")
         for name in _STATE:
             getattr(self, name)[...] = arrays[name]
-        self._scale = 1.0 / np.sqrt(self.spread + 1e-6)
+        self._shift, self._scale = self._units()
 
     def pack(self) -> bytes:
         """What was learned, little-endian, in a fixed order."""

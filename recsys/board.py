@@ -12,8 +12,6 @@ from models.columns import Slots
 from models.kernels import kernel
 from models.top import push
 
-TOUCHED = -1  # the place of an item that somebody spoke of and that is in no union yet
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -28,10 +26,10 @@ class Candidates:
 
 
 class Board:
-    """Scores of all items by all sources, for one list at a time; one instance a pipeline.
+    """Scores of items by all sources, for one list at a time; one instance a pipeline.
 
-    A row an item and a column a source, so that what the union needs of an item lies together.
-    Only rows that somebody wrote are ever read or wiped.
+    An item that somebody speaks of gets a column, a source has a row: what is read in one go lies
+    together, however many items there are.
 
     Args:
         shares: a source's part of the places, 1 for `limit` of them.
@@ -40,49 +38,61 @@ class Board:
     def __init__(self, shares: Sequence[float]) -> None:
         self._shares = np.array(shares, np.float64)
         sources = len(shares)
-        self.said: NDArray[np.float32] = np.zeros((0, sources), np.float32)
-        self.room: Slots = np.zeros(0, np.int32)  # for those who write many rows
-        self._places = np.zeros(0, np.int32)
-        self._touched = np.zeros(0, np.int32)
-        self._counters = np.zeros(1, np.int64)  # rows touched
+        self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # an item's column + 1; 0: none
+        self.count = 0  # columns taken
+        self.slots: Slots = np.zeros(0, np.int32)  # the items of the columns
+        self.said: NDArray[np.float32] = np.zeros((sources, 0), np.float32)
+        self._joined = np.zeros(0, np.int32)  # a column's place in the union + 1; 0: none
+        self._limit = 0
         self._limits = np.zeros(sources, np.int64)
         self._taken = np.zeros(sources, np.int64)
-        self._best_slots = np.zeros((sources, 0), np.int32)
+        self._best_columns = np.zeros((sources, 0), np.int32)
         self._best = np.zeros((sources, 0), np.float32)
-        self.usable: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._usable: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def open(self, usable: NDArray[np.bool_], limit: int) -> None:
         """Wipe it for a new list: the best `limit` usable items of each source, or its share.
 
         `usable` is a mask over all slots.
         """
-        _wipe(self.said, self._places, self._touched, self._counters)
-        if len(self.said) < len(usable):
-            size = max(len(usable), 2 * len(self.said))
-            self.said = np.zeros((size, len(self._shares)), np.float32)
-            self._places, self._touched = np.zeros(size, np.int32), np.zeros(size, np.int32)
-            self.room = np.zeros(size, np.int32)
-        self.usable = usable
-        self._limits = np.ceil(self._shares * limit).astype(np.int64)
+        _wipe(self.places, self.slots, self.count, self.said, self._joined)
+        self.count = 0
+        if len(self.places) < len(usable):
+            self.places = np.zeros(max(len(usable), 2 * len(self.places)), np.int32)
+        self._usable = usable
         self._taken[:] = 0
-        most = int(self._limits.max(initial=0))
-        if self._best.shape[1] < most:
-            self._best_slots = np.zeros((len(self._shares), most), np.int32)
+        if limit != self._limit:
+            self._limit, self._limits = limit, np.ceil(self._shares * limit).astype(np.int64)
+            most = int(self._limits.max(initial=0))
+            self._best_columns = np.zeros((len(self._shares), most), np.int32)
             self._best = np.zeros((len(self._shares), most), np.float32)
 
-    def put(self, column: int, slots: Slots, scores: Scores) -> None:
+    def reserve(self, more: int) -> None:
+        """Room for so many more columns; there are never more than items."""
+        needed = min(self.count + more, len(self.places))
+        had = len(self.slots)
+        if needed > had:
+            size = max(needed, 2 * had)
+            self.slots = np.concatenate([self.slots, np.zeros(size - had, np.int32)])
+            self._joined = np.concatenate([self._joined, np.zeros(size - had, np.int32)])
+            more_said = np.zeros((len(self._shares), size - had), np.float32)
+            self.said = np.concatenate([self.said, more_said], axis=1)
+
+    def put(self, row: int, slots: Slots, scores: Scores) -> None:
         """A source speaks; what is not a positive number is not heard."""
         if len(slots):
-            _put(
-                slots, scores, column, self.usable, self._limits, self.said, self._places,
-                self._touched, self._counters, self._best_slots, self._best, self._taken,
+            self.reserve(len(slots))
+            self.count = _put(
+                slots, scores, self._usable, self._limits[row], self.places, self.slots,
+                self.count, self.said[row], self._best_columns[row], self._best[row],
+                self._taken[row : row + 1],
             )  # fmt: skip
 
-    def offer(self, column: int, columns: int, slots: Slots) -> None:
-        """Somebody wrote the rows of `slots` (each once) in these columns of `said` himself."""
+    def offer(self, rows: range) -> None:
+        """Somebody wrote these rows of `said` himself, and took columns as needed."""
         _offer(
-            slots, column, columns, self.usable, self._limits, self.said, self._places,
-            self._touched, self._counters, self._best_slots, self._best, self._taken,
+            rows.start, rows.stop, self._usable, self._limits, self.slots, self.count, self.said,
+            self._best_columns, self._best, self._taken,
         )  # fmt: skip
 
     def union(self) -> Candidates:
@@ -91,78 +101,80 @@ class Board:
         items = np.empty(room, np.int32)
         scores = np.empty((room, len(self._shares)), np.float32)
         found = np.zeros(room, np.uint32)
-        count = _union(self._best_slots, self._taken, self.said, self._places, items, scores, found)
+        count = _union(
+            self._best_columns, self._taken, self.said, self.slots, self._joined,
+            items, scores, found,
+        )  # fmt: skip
         return Candidates(items[:count], scores[:count], found[:count])
 
 
 @kernel
-def _wipe(said: Any, places: Any, touched: Any, counters: Any) -> None:
-    for at in range(counters[0]):
-        said[touched[at]] = np.float32(0.0)
-        places[touched[at]] = 0
-    counters[0] = 0
+def _wipe(places: Any, slots: Any, count: int, said: Any, joined: Any) -> None:
+    for column in range(count):
+        places[slots[column]] = 0
+        joined[column] = 0
+    for row in range(len(said)):
+        said[row, :count] = np.float32(0.0)
 
 
 @kernel
 def _put(
-    slots: Any, scores: Any, column: int, usable: Any, limits: Any, said: Any, places: Any,
-    touched: Any, counters: Any, best_slots: Any, best: Any, taken: Any,
-) -> None:  # fmt: skip
-    best_slots, best = best_slots[column, : limits[column]], best[column, : limits[column]]
-    said = said[:, column]
-    count, lowest = taken[column], np.float32(0.0)
-    for at in range(len(slots)):
-        slot, score = np.uint32(slots[at]), scores[at]
+    said_of: Any, scores: Any, usable: Any, limit: int, places: Any, slots: Any, count: int,
+    said: Any, best_columns: Any, best: Any, taken: Any,
+) -> int:  # fmt: skip
+    best_columns, best = best_columns[:limit], best[:limit]
+    kept, lowest = taken[0], np.float32(0.0)
+    for at in range(len(said_of)):
+        slot, score = np.uint32(said_of[at]), scores[at]
         if slot < np.uint32(len(usable)) and score > 0.0 and score < np.inf:
             if places[slot] == 0:
-                places[slot] = TOUCHED
-                touched[counters[0]] = slot
-                counters[0] += 1
-            said[slot] = score
+                slots[count] = slot
+                count += 1
+                places[slot] = count
+            column = places[slot] - 1
+            said[column] = score
             if score > lowest and usable[slot]:
-                count = push(int(slot), score, count, best_slots, best)
-                if count == len(best):
+                kept = push(column, score, kept, best_columns, best)
+                if kept == len(best):
                     lowest = best[0]
-    taken[column] = count
+    taken[0] = kept
+    return count
 
 
 @kernel
 def _offer(
-    slots: Any, column: int, columns: int, usable: Any, limits: Any, said: Any, places: Any,
-    touched: Any, counters: Any, best_slots: Any, best: Any, taken: Any,
+    start: int, stop: int, usable: Any, limits: Any, slots: Any, count: int, said: Any,
+    best_columns: Any, best: Any, taken: Any,
 ) -> None:  # fmt: skip
-    for at in range(len(slots)):
-        slot = np.uint32(slots[at])
-        if places[slot] == 0:
-            places[slot] = TOUCHED
-            touched[counters[0]] = slot
-            counters[0] += 1
-    for c in range(column, column + columns):
-        mine, top, scores = best_slots[c, : limits[c]], best[c, : limits[c]], said[:, c]
-        count, lowest = 0, np.float32(0.0)
-        for at in range(len(slots)):
-            slot = np.uint32(slots[at])
-            if not scores[slot] < np.inf:
-                scores[slot] = np.float32(0.0)
-            elif scores[slot] > lowest and usable[slot]:
-                count = push(int(slot), scores[slot], count, mine, top)
-                if count == len(top):
-                    lowest = top[0]
-        taken[c] = count
+    for row in range(start, stop):
+        mine, top, scores = best_columns[row, : limits[row]], best[row, : limits[row]], said[row]
+        kept, lowest = 0, np.float32(0.0)
+        for column in range(count):
+            if not scores[column] < np.inf:
+                scores[column] = np.float32(0.0)
+            elif scores[column] > lowest:
+                slot = np.uint32(slots[column])
+                if slot < np.uint32(len(usable)) and usable[slot]:
+                    kept = push(column, scores[column], kept, mine, top)
+                    if kept == len(top):
+                        lowest = top[0]
+        taken[row] = kept
 
 
 @kernel
 def _union(
-    best_slots: Any, taken: Any, said: Any, places: Any, items: Any, scores: Any, found: Any
-) -> int:
+    best_columns: Any, taken: Any, said: Any, slots: Any, joined: Any, items: Any, scores: Any,
+    found: Any,
+) -> int:  # fmt: skip
     count = 0
     for s in range(len(taken)):
         for at in range(taken[s]):
-            slot = best_slots[s, at]
-            if places[slot] == TOUCHED:
-                items[count] = slot
-                scores[count] = said[slot]
+            column = best_columns[s, at]
+            if joined[column] == 0:
+                items[count] = slots[column]
+                for source in range(len(said)):
+                    scores[count, source] = said[source, column]
                 count += 1
-                places[slot] = count
-            found[places[slot] - 1] |= np.uint32(1) << np.uint32(s)
+                joined[column] = count
+            found[joined[column] - 1] |= np.uint32(1) << np.uint32(s)
     return count

@@ -212,11 +212,13 @@ class Together:
         if not len(query.items):
             return
         items, weights = self._voices(query)
-        count = self.model.read(
+        board.reserve(len(items) * self.model.config.neighbours)
+        board.count = self.model.read(
             context.items.tables[self.model.name], items, weights,
-            self._channels, self._conditional, query.clock, board.said, self.column, board.room,
+            self._channels, self._conditional, query.clock,
+            board.places, board.slots, board.count, board.said[self.column : self.columns.stop],
         )  # fmt: skip
-        board.offer(self.column, len(self.readings), board.room[:count])
+        board.offer(self.columns)
 
     def carry(self, context: Context, items: Slots, lead: NDArray[np.int8], out: Slots) -> None:
         """Look for all of them in one pass."""

@@ -8,7 +8,7 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,6 +46,9 @@ EVENT_WEIGHTS = {
 }  # fmt: skip
 RATING_BEST = 5.0
 NEWEST_LISTS = 512  # lists remembered for the step that follows them, some 25 KB each
+LISTS_AT_ONCE = 16
+
+Moment = tuple[int, int, int, int]  # a user as they were once: see `_moment`
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class PipelineConfig:
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
     sources: tuple[str, ...] | None = None
-    candidates_per_source: int = 30
+    candidates_per_source: int = 20
     position_decay: float = 0.8
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
@@ -72,6 +75,19 @@ class PipelineConfig:
 def default_models() -> tuple[Model, ...]:
     """The models an `ItemState` keeps tables for."""
     return Popularity(), ItemKnn(), MatrixFactorisation(), Profile()
+
+
+@dataclass(slots=True)
+class Asked:
+    """A list that is wanted: for whom, as of when, and what was scored for it already."""
+
+    context: Context
+    variant: Variant
+    user_slot: int
+    key: str  # settles what is tried out
+    k: int
+    moment: Moment | None  # whom the ranker may learn from later; None for answers to a question
+    scored: Scored | None = None
 
 
 def no_photo(_event: int) -> Photo | None:
@@ -105,7 +121,8 @@ class Pipeline:
         items.attach_ranker(self.rank.ranker)
         self._speakers = speakers_of(self.sources)
         self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
-        self._newest_lists: dict[tuple[int, int, int, int], Scored] = {}
+        self._newest_lists: dict[Moment, Scored] = {}
+        self._asked: list[Asked] = []  # of the chunk under way, not answered yet
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     @property
@@ -136,16 +153,29 @@ class Pipeline:
         """
         chunk = ChunkLearner(self, users, batch, self.weights_of(batch))
         lists: list[Ranked | None] = [None] * len(batch)
+        waiting: list[int] = []
+        self._asked.clear()
         for event in np.flatnonzero(want).tolist():
             chunk.apply(event + 1)
-            begun = time.perf_counter()
-            lists[event] = self.recommend(
-                users, int(batch.users[event]), int(batch.times_ms[event]), k,
-                photo=photo_of(event),
-            )  # fmt: skip
-            self.lists_s += time.perf_counter() - begun
+            user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
+            self._asked.append(self.ask(users, user, time_ms, k, photo=photo_of(event)))
+            waiting.append(event)
+            # What was shown may change with the very next event.
+            if len(waiting) == LISTS_AT_ONCE or len(users.shown):
+                self._answer_asked(users, waiting, lists)
+        self._answer_asked(users, waiting, lists)
         chunk.apply(len(batch))
         return chunk.updates(), lists
+
+    def _answer_asked(
+        self, users: UserState, events: list[int], lists: list[Ranked | None]
+    ) -> None:
+        begun = time.perf_counter()
+        asked, self._asked = self._asked, []
+        for event, ranked in zip(events, self.answer(users, asked), strict=True):
+            lists[event] = ranked
+        events.clear()
+        self.lists_s += time.perf_counter() - begun
 
     def fold(self, updates: ItemUpdates) -> None:
         """Item half: every model learns the events in their order, the ranker the examples."""
@@ -183,11 +213,9 @@ class Pipeline:
 
         The same user at the same time is shown the same list, what is tried out included.
         """
-        policy = self.policy(users, user_slot, now_ms, k, request, photo)
-        name = users.ids.name(user_slot) if user_slot != NONE else ""
-        return policy.shown(f"{name}/{now_ms}")
+        return self.answer(users, [self.ask(users, user_slot, now_ms, k, request, photo)])[0]
 
-    def policy(
+    def ask(
         self,
         users: UserState,
         user_slot: int,
@@ -195,29 +223,55 @@ class Pipeline:
         k: int = 10,
         request: RecommendationRequest | None = None,
         photo: Photo | None = None,
-    ) -> Policy:
+    ) -> Asked:
+        """Note what a list is to be made of: the user as they are now."""
+        plain = request is None and photo is None
+        name = users.ids.name(user_slot) if user_slot != NONE else ""
+        return Asked(
+            self.context_for(users, user_slot, now_ms, k, request, photo),
+            self.variant_of(users, user_slot),
+            user_slot,
+            f"{name}/{now_ms}",
+            k,
+            _moment(users, user_slot) if plain else None,
+        )
+
+    def answer(self, users: UserState, asked: Sequence[Asked]) -> list[Ranked]:
+        """The lists that were asked for.
+
+        Each stage makes all of them before the next begins: its code and tables are at hand then.
+        """
+        new = [each for each in asked if each.scored is None]
+        found = [self.candidates(each.context) for each in new]
+        for each, candidates in zip(new, found, strict=True):
+            each.scored = self._scored(each.context, candidates)
+        return [self._policy(users, each).shown(each.key) for each in asked]
+
+    def policy(self, users: UserState, user_slot: int, now_ms: int, k: int = 10) -> Policy:
         """The list for a user, and the draw that may put a new item into it."""
-        variant = self.variant_of(users, user_slot)
-        context = self.context_for(users, user_slot, now_ms, k, request, photo)
-        scored = self._scored(context)
-        if request is None and photo is None:
-            self._remember(users, user_slot, scored)
+        return self._policy(users, self.ask(users, user_slot, now_ms, k))
+
+    def _policy(self, users: UserState, asked: Asked) -> Policy:
+        context, rerank, k = asked.context, asked.variant.rerank, asked.k
+        scored = asked.scored or self._scored(context, self.candidates(context))
+        if asked.moment is not None:
+            self._remember(asked.moment, scored)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
             boosted = scored.scores + rules.boost[scored.candidates.items]
             scored = Scored(scored.candidates, scored.features, boosted)
-        if variant.rerank.impression_discount and len(users.shown):
+        if rerank.impression_discount and len(users.shown):
             seen = users.shown.unanswered(
-                user_slot, scored.candidates.items, now_ms / 1000.0, IMPRESSION_HALF_LIFE_S
+                asked.user_slot, scored.candidates.items, context.now_s, IMPRESSION_HALF_LIFE_S
             )
-            less = scored.scores - np.float32(variant.rerank.impression_discount) * seen
+            less = scored.scores - np.float32(rerank.impression_discount) * seen
             scored = Scored(scored.candidates, scored.features, less)
         items, twins = scored.candidates.items, self.vectors.twins
         single = twins.single(items, scored.scores)  # one of those whose pictures show the same
-        chosen = choose(variant.rerank, context, items[single], scored.scores[single], k)
+        chosen = choose(rerank, context, items[single], scored.scores[single], k)
         ranked = Ranked.of(self._speakers, context, scored, single[chosen], self.model_version)
-        if variant.name != ranked.variant:
-            ranked = replace(ranked, variant=variant.name)
+        if asked.variant.name != ranked.variant:
+            ranked = replace(ranked, variant=asked.variant.name)
         if len(ranked) < k:
             listed = np.concatenate([ranked.items, twins.of(ranked.items)])
             more = fill(self.popularity, context, listed, k - len(ranked))
@@ -225,7 +279,7 @@ class Pipeline:
             ranked = ranked.filled_up(more)
         if rules is not None:
             ranked = include(rules, self.popularity, context, ranked)
-        return Policy(ranked, exploration(variant.rerank, context, ranked))
+        return Policy(ranked, exploration(rerank, context, ranked))
 
     def variant_of(self, users: UserState, user_slot: int) -> Variant:
         """A known user's variant; strangers get the default."""
@@ -238,8 +292,16 @@ class Pipeline:
 
         The newest list that was made since the user's last event, else a new one.
         """
-        known = self._newest_lists.get(_moment(users, user_slot))
-        return known or self._scored(self.context_for(users, user_slot, now_ms, 1))
+        moment = _moment(users, user_slot)
+        known = self._newest_lists.get(moment)
+        if known is not None:
+            return known
+        asked = next((each for each in self._asked if each.moment == moment), None)
+        context = self.context_for(users, user_slot, now_ms, 1) if asked is None else asked.context
+        scored = self._scored(context, self.candidates(context))
+        if asked is not None:
+            asked.scored = scored
+        return scored
 
     def candidates(self, context: Context) -> Candidates:
         """The union of what all sources find."""
@@ -248,16 +310,16 @@ class Pipeline:
             speaker.speak(context, self._board)
         return self._board.union()
 
-    def _scored(self, context: Context) -> Scored:
-        scored = self.rank.score(context, self.candidates(context))
+    def _scored(self, context: Context, candidates: Candidates) -> Scored:
+        scored = self.rank.score(context, candidates)
         if context.photo is None or self._image is None:
             return scored
         return hear_photo(scored, self._image, context.photo.weight)
 
-    def _remember(self, users: UserState, user_slot: int, scored: Scored) -> None:
+    def _remember(self, moment: Moment, scored: Scored) -> None:
         while len(self._newest_lists) >= NEWEST_LISTS:
             del self._newest_lists[next(iter(self._newest_lists))]
-        self._newest_lists[_moment(users, user_slot)] = scored
+        self._newest_lists[moment] = scored
 
     def context_for(
         self, users: UserState, user_slot: int, now_ms: int, k: int,
@@ -315,7 +377,7 @@ class Pipeline:
         return ranked.explain(self.sources, self.catalogue)
 
 
-def _moment(users: UserState, user_slot: int) -> tuple[int, int, int, int]:
+def _moment(users: UserState, user_slot: int) -> Moment:
     """A user as they are now."""
     if user_slot == NONE:
         return id(users), NONE, 0, 0

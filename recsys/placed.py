@@ -74,8 +74,10 @@ class Policy:
 
 def exploration(config: RerankConfig, context: Context, ranked: Ranked) -> Exploration | None:
     """The draw for a list: among new and rare products that it may hold and does not."""
+    if config.explore_share <= 0.0:
+        return None
     free = np.flatnonzero(ranked.lead != BY_RULE)
-    if config.explore_share <= 0.0 or not len(free):
+    if not len(free):
         return None
     newest = context.catalogue.newest()
     few = context.items.tables[Popularity.name]["events"][newest] < config.fresh_events

@@ -28,7 +28,7 @@ class RankConfig:
 
     train_share_min: float = 0.01
     train_lists_full: int = 8_000
-    train_candidates: int = 96
+    train_candidates: int = 64
     ranker: RankerConfig = field(default_factory=RankerConfig)
 
     def train_share(self, lists: int) -> float:

@@ -20,8 +20,9 @@ from recsys import metrics
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.list_budget import ListBudget
+from recsys.owed import Owed
 from recsys.photos import Photo, Photos
-from recsys.pipeline import Pipeline, no_photo
+from recsys.pipeline import LISTS_AT_ONCE, Pipeline, no_photo
 from recsys.ranked import Ranked
 from recsys.settings import MAIN
 from recsys.switches import Control, promoted
@@ -224,24 +225,36 @@ class UserLanes:
         overdue_ms = now_ms - self._config.list_delay_ms_max * 3 // 4
         room = self._budget.available()
         begun = time.monotonic()
-        paid = 0
+        paid: list[tuple[str, Owed]] = []
         for user_id, owed in state.owed.take(len(state.owed)):
-            if owed.since_ms > overdue_ms and paid >= room:
+            if owed.since_ms > overdue_ms and len(paid) >= room:
                 break
-            slot = state.users.find(user_id)
-            if slot != NONE:
-                ranked = self.pipeline.recommend(
-                    state.users, slot, owed.event_time_ms, self._config.k,
-                    photo=self._photo(state, user_id, owed.event_time_ms),
-                )  # fmt: skip
-                trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
-                self._write_list(
-                    lane, state, outcome, ranked, user_id, trigger, owed.event_time_ms,
-                    trace=state.traces.pop(user_id, None),
-                )  # fmt: skip
+            paid.append((user_id, owed))
+        for start in range(0, len(paid), LISTS_AT_ONCE):
+            self._pay(lane, state, outcome, paid[start : start + LISTS_AT_ONCE])
+        self._budget.spend(len(paid), time.monotonic() - begun)
+
+    def _pay(
+        self, lane: int, state: UserLane, outcome: Outcome, paid: list[tuple[str, Owed]]
+    ) -> None:
+        users = state.users
+        asked = [
+            (user_id, owed, self.pipeline.ask(
+                users, users.find(user_id), owed.event_time_ms, self._config.k,
+                photo=self._photo(state, user_id, owed.event_time_ms),
+            ))
+            for user_id, owed in paid
+            if users.find(user_id) != NONE
+        ]  # fmt: skip
+        lists = self.pipeline.answer(users, [ask for _, _, ask in asked])
+        for (user_id, owed, _), ranked in zip(asked, lists, strict=True):
+            trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
+            self._write_list(
+                lane, state, outcome, ranked, user_id, trigger, owed.event_time_ms,
+                trace=state.traces.pop(user_id, None),
+            )  # fmt: skip
+        for user_id, _ in paid:
             state.owed.settle(user_id)
-            paid += 1
-        self._budget.spend(paid, time.monotonic() - begun)
 
     # -- requests
 

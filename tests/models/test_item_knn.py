@@ -87,17 +87,18 @@ def test_readings_together_say_what_each_says_alone():
     model.learn(table, item_events(items, contexts))
     weights = np.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.9, 0.8, 0.7]], np.float32)
     channels, conditional = np.array([LONG, FOLLOWS, SHORT]), np.array([False, True, False])
-    said, slots = np.zeros((50, 5), np.float32), np.zeros(50, np.int32)
+    places, slots, said = np.zeros(50, np.int32), np.zeros(50, np.int32), np.zeros((3, 50), "f4")
     past = np.array([4, 9, 17], np.int32)
-    count = model.read(table, past, weights, channels, conditional, 600.0, said, 1, slots)
+    places[7], slots[0] = 1, 7  # somebody else spoke before, of that one
+    count = model.read(table, past, weights, channels, conditional, 600.0, places, slots, 1, said)
     assert len(set(slots[:count].tolist())) == count
-    assert not said[:, [0, 4]].any()
+    assert places[slots[:count]].tolist() == list(range(1, count + 1))
     for r in range(3):
         heard = int((weights[r] > 0).sum())
         asked = query(past[:heard], weights[r, :heard], clock=600.0)
         alone, scores = model.recommend(table, asked, channels[r], conditional[r])
-        np.testing.assert_allclose(said[alone, 1 + r], scores, rtol=1e-6)
-        assert np.count_nonzero(said[:, 1 + r]) == len(alone)
+        np.testing.assert_allclose(said[r, places[alone] - 1], scores, rtol=1e-6)
+        assert np.count_nonzero(said[r]) == len(alone)
         assert set(alone.tolist()) <= set(slots[:count].tolist())
 
 

@@ -79,7 +79,7 @@ def test_same_seed_same_weights():
         first.learn(rows, chosen)
         second.learn(rows, chosen)
     np.testing.assert_array_equal(first.params, second.params)
-    assert first.steps == 10 * (1 + SMALL.replay_steps_first)
+    assert first.steps == 10 * (1 + SMALL.replay_steps)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
