@@ -13,6 +13,7 @@ from benchmarks.event_log import Shop
 from streams import topics
 
 USERS, ITEMS = 5_000, 4_000
+BEFORE = 150_000  # events of the shop's past: a ranker learns from every list at first
 DRAIN_S, DRAINED_S_MAX = 3.0, 60.0
 REQUESTS_PER_S = 50
 
@@ -35,7 +36,7 @@ def run(bench: Bench) -> list[Table]:
 def _at_rates(bench: Bench, partitions: int, rates: tuple[int, ...]) -> list[dict[str, Any]]:
     prefix = bench.fresh("freshness")
     workers.make_topics(bench, prefix, partitions)
-    before = bench.size(30_000, 200)
+    before = bench.size(BEFORE, 200)
     workers.fill_events(bench, prefix, partitions, Shop(before, USERS, ITEMS).records())
     worker = workers.WorkerProcess(bench, prefix, partitions)
     worker.until_ready()
