@@ -281,13 +281,12 @@ class Own:
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The user's own items with positive weight."""
         past = context.history
-        if not context.query.usable[past.items].any():
-            return empty_answer()  # nothing there, or lists do not repeat
-        moments = np.unique(past.last_s)
-        steps_ago = len(moments) - 1 - np.searchsorted(moments, past.last_s)
-        scores = np.sqrt(past.counts) * self.decay**steps_ago + 1e-12
-        liked = past.weights > 0
-        return past.items[liked], scores[liked].astype(np.float32)
+        slots, scores = np.empty(len(past.items), np.int32), np.empty(len(past.items), np.float32)
+        count = _own(
+            past.items, past.last_s, past.counts, past.weights, context.query.usable, self.decay,
+            slots, scores,
+        )  # fmt: skip
+        return slots[:count], scores[:count]
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The item itself."""
@@ -487,6 +486,27 @@ def choose_sources(
         known = ", ".join([*own, *others])
         raise UnknownSourceError(f"no source is called {missing[0]!r}; there are {known}")
     return tuple(own[name] if name in own else others[name]() for name in names)
+
+
+@kernel
+def _own(
+    items: Any, last_s: Any, counts: Any, weights: Any, usable: Any, decay: float, slots: Any,
+    scores: Any,
+) -> int:  # fmt: skip
+    """Liked items; none where the list may hold none of the user's own. Returns how many."""
+    count, free = 0, False
+    for m in range(len(items)):
+        free |= usable[items[m]]
+    if not free:
+        return 0
+    moments = np.unique(last_s)
+    for m in range(len(items)):
+        if weights[m] > 0:
+            steps_ago = len(moments) - 1 - np.searchsorted(moments, last_s[m])
+            slots[count] = items[m]
+            scores[count] = np.sqrt(counts[m]) * decay**steps_ago + 1e-12
+            count += 1
+    return count
 
 
 @kernel
