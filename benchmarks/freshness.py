@@ -20,10 +20,10 @@ REQUESTS_PER_S = 50
 
 def run(bench: Bench) -> list[Table]:
     """Each rate in turn against one worker, with 4 and with 24 partitions."""
-    rates = (100, 1_000, 5_000, 20_000) if not bench.quick else (50,)
+    rates = (100, 500, 1_000, 5_000, 20_000) if not bench.quick else (50,)
     rows = []
     for partitions in (4, 24) if not bench.quick else (4,):
-        rows += _at_rates(bench, partitions, rates if partitions == 4 else rates[:2])
+        rows += _at_rates(bench, partitions, rates if partitions == 4 else rates[:3])
     notes = [
         "`own lists`: lists written by events. First event: right after the worker's start. "
         "Requests: from a request to its own list, nothing else under way. A rate that is more "

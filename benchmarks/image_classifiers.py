@@ -21,7 +21,7 @@ from recsys.training_data import Job, Parts, features, read_parts
 def classifiers(options: argparse.Namespace) -> str:
     """The clothing test split: 372 photos, 10 classes."""
     rows = []
-    for kind in ("linear", "hidden", "svm", "fine-tune"):
+    for kind in ("linear", "hidden", "svm", "best", "fine-tune"):
         views = 6 if kind == "fine-tune" else 8
         wanted = job(options, "clothing", f"clothing-{kind}", views=views)
         found = trained_once(

@@ -6,8 +6,8 @@ bundle with its report and its learning curve.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from models.views import cached_views
 from recsys.training_data import (
     Array,
     Job,
+    Parts,
     TrainingError,
     counter,
     features,
@@ -39,48 +40,72 @@ from recsys.training_report import (
     share,
 )
 
-ClassifierKind = Literal["linear", "hidden", "svm", "fine-tune"]
+if TYPE_CHECKING:
+    from models.training import History  # brings torch
+
+ClassifierKind = Literal["best", "linear", "hidden", "svm", "fine-tune"]
+HEADS: tuple[ClassifierKind, ...] = ("linear", "hidden", "svm")  # on the frozen trunk
 
 
-def train_classifier(job: Job, kind: ClassifierKind = "linear") -> Bundle:
-    """A classifier of the photos' labels on the frozen encoder, or with its end fine-tuned."""
+def train_classifier(job: Job, kind: ClassifierKind = "best") -> Bundle:
+    """A classifier of the photos' labels on the frozen encoder, or with its end fine-tuned.
+
+    `best` trains every head and keeps the one that is most often right in validation.
+    """
     if kind == "fine-tune":
         return _tune(job)
-    from models.classifier_training import HeadSettings, train_head, train_svm
-    from models.training import Schedule
-
     watch = Stopwatch()
     parts = read_parts(job)
     encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
     train = features(job, encoder, parts, "train", job.views)
     validation = np.asarray(features(job, encoder, parts, "validation", 1)[:, 0], np.float32)
     test = np.asarray(features(job, encoder, parts, "test", 1)[:, 0], np.float32)
-    labels, held = parts.labels("train"), parts.labels("validation")
-    report: dict[str, Any] = {}
-    model: Classifier
-    history = None
-    if kind == "svm":
-        model = train_svm(train[:, :2], labels, validation, held, parts.classes)
-    else:
-        settings = HeadSettings(hidden=512 if kind == "hidden" else 0)
-        schedule = _schedule(job, Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.02))
-        checkpoint = job.checkpoint(parts.digest, schedule, settings)
-        model, history = train_head(
-            train, labels, validation, held, parts.classes, settings, schedule,
-            checkpoint, _epochs(job, schedule.epochs),
-        )  # fmt: skip
-        report = {
-            "head": asdict(settings),
-            "schedule": asdict(schedule),
-            "history": asdict(history),
-        }
-    metrics = {
-        "validation": accuracy(model, validation, held),
-        "test": accuracy(model, test, parts.labels("test")),
-        **watch.told(history),
+    held = parts.labels("validation")
+    heads = {
+        each: _head(job, each, parts, train, validation)
+        for each in (HEADS if kind == "best" else (kind,))
     }
-    about = about_of(job, "classifier", parts, metrics, encoder.id, {"head": kind, **served(model)})
+    right = {each: accuracy(head.model, validation, held) for each, head in heads.items()}
+    chosen = max(heads, key=lambda each: right[each]["accuracy"])
+    model = heads[chosen].model
+    metrics = {
+        "validation": right[chosen],
+        "test": accuracy(model, test, parts.labels("test")),
+        **watch.told(heads[chosen].history),
+    }
+    report = heads[chosen].report
+    if kind == "best":
+        report["validation of each head"] = {each: one["accuracy"] for each, one in right.items()}
+    told = {"head": chosen, **served(model)}
+    about = about_of(job, "classifier", parts, metrics, encoder.id, told)
     return finish(job, about, model.arrays(), {}, report)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A head that was trained, what to report of it, and its epochs where it has any."""
+
+    model: Classifier
+    report: dict[str, Any]
+    history: "History | None" = None
+
+
+def _head(job: Job, kind: ClassifierKind, parts: Parts, train: Array, validation: Array) -> _Head:
+    from models.classifier_training import HeadSettings, train_head, train_svm
+    from models.training import Schedule
+
+    labels, held = parts.labels("train"), parts.labels("validation")
+    if kind == "svm":
+        return _Head(train_svm(train[:, :2], labels, validation, held, parts.classes), {})
+    settings = HeadSettings(hidden=512 if kind == "hidden" else 0)
+    schedule = _schedule(job, Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.02))
+    checkpoint = job.checkpoint(parts.digest, schedule, settings)
+    model, history = train_head(
+        train, labels, validation, held, parts.classes, settings, schedule,
+        checkpoint, _epochs(job, schedule.epochs),
+    )  # fmt: skip
+    report = {"head": asdict(settings), "schedule": asdict(schedule), "history": asdict(history)}
+    return _Head(model, report, history)
 
 
 def _tune(job: Job) -> Bundle:

@@ -105,9 +105,12 @@ def training(*unused: str) -> Callable[[Callable[..., "Bundle"]], Callable[..., 
 def classifier(
     job: "Job",
     kind: Annotated[
-        Literal["linear", "hidden", "svm", "fine-tune"],
-        typer.Option(help="A head on the frozen trunk, or its end fine-tuned too."),
-    ] = "linear",
+        Literal["best", "linear", "hidden", "svm", "fine-tune"],
+        typer.Option(
+            help="A head on the frozen trunk, `best`: the one most often right in validation; "
+            "or the trunk's end fine-tuned too."
+        ),
+    ] = "best",
 ) -> "Bundle":
     """Learn the photos' categories."""
     from recsys.training import train_classifier

@@ -68,25 +68,35 @@ def test_a_classifier_comes_out_as_a_bundle(job, kind):
     assert not job.checkpoints.exists()
 
 
+def test_the_best_head_in_validation_is_kept(job):
+    kept = train_classifier(replace(job, name="best"))
+    found = told(kept)["validation of each head"]
+    assert set(found) == {"linear", "hidden", "svm"}
+    assert kept.about.metrics["validation"]["accuracy"] == max(found.values())
+    alone = train_classifier(replace(job, name="alone"), kept.about.settings["head"])
+    for name, value in kept.arrays().items():
+        assert np.array_equal(value, alone.arrays()[name])
+
+
 def test_equal_seeds_give_the_same_weights(job):
-    one, two = (train_classifier(replace(job, name=name)) for name in ("one", "two"))
+    one, two = (train_classifier(replace(job, name=name), "linear") for name in ("one", "two"))
     for name, value in one.arrays().items():
         assert np.array_equal(value, two.arrays()[name])
-    other = train_classifier(replace(job, name="three", seed=1))
+    other = train_classifier(replace(job, name="three", seed=1), "linear")
     assert not np.array_equal(other.arrays()["layer0.weight"], one.arrays()["layer0.weight"])
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(job):
-    whole = train_classifier(replace(job, name="whole"))
+    whole = train_classifier(replace(job, name="whole"), "linear")
 
     def interrupt(what, done, _total):
         if what.startswith("loss") and done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(replace(job, name="cut", watch=interrupt))
+        train_classifier(replace(job, name="cut", watch=interrupt), "linear")
     assert len(list((job.work / "checkpoints" / "cut").iterdir())) == 1
-    resumed = train_classifier(replace(job, name="cut"))
+    resumed = train_classifier(replace(job, name="cut"), "linear")
     for name, value in whole.arrays().items():
         assert np.array_equal(value, resumed.arrays()[name])
 
@@ -97,9 +107,9 @@ def test_an_interrupted_run_is_no_beginning_for_one_of_other_settings(job):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(replace(job, watch=interrupt))
-    other = train_classifier(replace(job, seed=1))
-    plain = train_classifier(replace(job, name="plain", seed=1))
+        train_classifier(replace(job, watch=interrupt), "linear")
+    other = train_classifier(replace(job, seed=1), "linear")
+    plain = train_classifier(replace(job, name="plain", seed=1), "linear")
     assert np.array_equal(other.arrays()["layer0.weight"], plain.arrays()["layer0.weight"])
     assert len(told(other)["history"]["loss"]) == 3
 
@@ -152,7 +162,10 @@ def test_products_with_one_photo_each_are_no_labels(job):
 def test_photos_without_a_file_are_as_good(job):
     held = [replace(photo, data=photo.read()) for photo in job.photos]
     held = [replace(photo, path=Path(photo.path.name)) for photo in held]
-    one, other = train_classifier(job), train_classifier(replace(job, name="held", photos=held))
+    one, other = (
+        train_classifier(job, "linear"),
+        train_classifier(replace(job, name="held", photos=held), "linear"),
+    )
     for name, value in one.arrays().items():
         assert np.array_equal(value, other.arrays()[name])
     assert one.about.data["digest"] == other.about.data["digest"]
@@ -161,7 +174,7 @@ def test_photos_without_a_file_are_as_good(job):
 def test_a_photo_that_is_none_is_named(job, tmp_path):
     bad = Photo(tmp_path / "bad.jpg", "hat", "bad", data=b"no picture")
     with pytest.raises(BadImage, match=r"bad\.jpg: neither"):
-        train_classifier(replace(job, photos=[*job.photos, bad]))
+        train_classifier(replace(job, photos=[*job.photos, bad]), "linear")
 
 
 def test_a_mapping_comes_from_vectors(tmp_path):
