@@ -65,7 +65,7 @@ class PipelineConfig:
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
     sources: tuple[str, ...] | None = None
-    candidates_per_source: int = 20
+    candidates_per_source: int = 30
     position_decay: float = 0.8
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)

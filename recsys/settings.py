@@ -173,7 +173,7 @@ class Rank(Section):
     variants: dict[str, float] = setting(
         {}, "settings files that differ in how lists are made, each with its share of the users"
     )
-    candidates_per_source: int = setting(20, "best items of each source", ge=1, le=1000)
+    candidates_per_source: int = setting(30, "best items of each source", ge=1, le=1000)
     sources: Names = setting((), "where candidates come from; every built-in one, if none is named")
     image_half_life_days: float = setting(3, "an upload counts half after", gt=0)
     refit_events_min: int = setting(1000, "events before the first refit of the factors", ge=1)

@@ -13,7 +13,7 @@ NOW_MS = (START_S + 1_000) * 1000
 
 
 def shop(rerank):
-    world = World(PipelineConfig(rerank=rerank, candidates_per_source=30))  # every item is one
+    world = World(PipelineConfig(rerank=rerank))
     for n in range(30):
         world.catalogue.put(Product(item_id=f"i{n}", category="ab"[n % 2], brand="z"))
     world.learn([Event(f"u{n % 7}", f"i{n % 30}", "view", START_S + n) for n in range(300)])
