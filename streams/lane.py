@@ -28,6 +28,7 @@ from streams.connection import Connection
 from streams.state_log import Birth
 from streams.totals import Totals
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
+from streams.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Lane(Generic[S]):
         application: Application[S],
         snapshots: Snapshots | None = None,
         still_ours: Callable[[], Awaitable[bool]] | None = None,
-        turns: asyncio.Semaphore | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
@@ -76,10 +77,8 @@ class Lane(Generic[S]):
         self._application = application
         self._snapshots = snapshots
         self._still_ours = still_ours or _nobody_knows
-        self._turns = turns or asyncio.Semaphore()  # those who share it have so many rounds at once
+        self._turns = turns or Turns()
         self._record_s = ROUND_S / 1000
-        self._begun_at = 0.0
-        self.pace_s = 0.0  # from round to round at least; the first after a silence starts at once
         self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
         self._held_records = 0
         self._state: S | None = None
@@ -259,7 +258,7 @@ class Lane(Generic[S]):
             await self._snapshot_in_background()
 
     async def _wait(self) -> bool:
-        """Until something waits; True where a round is due without. Keeps the lane's pace."""
+        """Until something waits and a round may start; True where one is due without."""
         assert self._state is not None
         self._resting.set()
         due = False
@@ -273,9 +272,8 @@ class Lane(Generic[S]):
                 await asyncio.wait_for(self._arrived.wait(), first_s)
             except TimeoutError:
                 due = first_s == round_s
-        early_s = self._begun_at + self.pace_s - time.monotonic()
-        if early_s > 0 and (due or self._waiting) and not self._stopping:
-            await asyncio.sleep(early_s)
+        if (due or self._waiting) and not self._stopping:
+            await self._turns.start()
         return due
 
     def _take(self) -> list[Chunk]:
@@ -320,7 +318,6 @@ class Lane(Generic[S]):
         offsets = {chunk.source: chunk.end for chunk in chunks}
         state_at = Position(config.state_topic or "", self.number)
         name = ""
-        self._begun_at = time.monotonic()
         try:
             outcome, rows, seconds = await self._apply(state, chunks)
             self._took(records, seconds)

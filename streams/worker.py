@@ -24,6 +24,7 @@ from streams.connection import Connection
 from streams.lane import Lane, LaneConfig
 from streams.membership import Membership
 from streams.transaction import LaneFencedError
+from streams.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class RoleWorker(Generic[S]):
         self._group = group
         self._application = application
         self._snapshots = snapshots
-        self._turns = asyncio.Semaphore(ROUNDS_AT_ONCE)
+        self._turns = Turns(ROUNDS_AT_ONCE, lane_config.rounds_per_s_max)
         self._watchdog: asyncio.Task[None] | None = None
         self.app = self._faust_app()
         folder = group.data_dir / "faust" / lane_config.group_id
@@ -229,8 +230,6 @@ class RoleWorker(Generic[S]):
             self.lanes[number] = lane
             lane.start()
             lane.task.add_done_callback(functools.partial(self._lane_ended, lane))
-        for lane in self.lanes.values():
-            lane.pace_s = len(self.lanes) / self._lane_config.rounds_per_s_max
         self.assigned = True
         log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
         await asyncio.gather(*(lane.close() for lane in lost))

@@ -1,7 +1,6 @@
 """When a round runs: where something is due without input, and no faster than its pace."""
 
 import asyncio
-import itertools
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -73,7 +72,7 @@ async def test_what_is_due_is_done_when_nothing_more_comes(toy: Toy) -> None:
     assert await answers(toy) == 50
 
 
-async def test_rounds_of_a_lane_keep_their_distance(toy: Toy) -> None:
+async def test_rounds_of_all_lanes_keep_their_distance(toy: Toy) -> None:
     role = Late(toy.answers)
     config = LaneConfig(
         Connection(toy.bootstrap), toy.name, (toy.numbers,), toy.state, rounds_per_s_max=8.0
@@ -88,6 +87,7 @@ async def test_rounds_of_a_lane_keep_their_distance(toy: Toy) -> None:
         await until(lambda: role.count == 100)
     finally:
         await worker.stop()
-    gaps = [b - a for times in role.begun.values() for a, b in itertools.pairwise(times)]
-    assert gaps
-    assert min(gaps) > 0.9 * PARTITIONS / 8.0
+    starts = sorted(start for times in role.begun.values() for start in times)
+    assert len(starts) > PARTITIONS
+    # One may be held up and the next not: only over several of them is the pace exact.
+    assert starts[-1] - starts[0] > 0.9 * (len(starts) - 2) / 8.0

@@ -1,0 +1,40 @@
+"""Turns: starts keep their distance and their order, and only so many run at once."""
+
+import asyncio
+import time
+
+from streams.turns import Turns
+
+
+async def test_starts_are_spread_in_the_order_of_asking() -> None:
+    turns, begun = Turns(per_s=20.0), []
+
+    async def one(name: int) -> None:
+        await turns.start()
+        begun.append((name, time.monotonic()))
+
+    asked_at = time.monotonic()
+    await asyncio.gather(*(one(name) for name in range(5)))
+    assert [name for name, _ in begun] == list(range(5))
+    for place, (_, at) in enumerate(begun):
+        assert at - asked_at > 0.9 * place / 20.0
+
+
+async def test_who_asks_after_a_silence_does_not_wait() -> None:
+    turns = Turns(per_s=0.001)
+    await asyncio.wait_for(turns.start(), 10.0)
+
+
+async def test_so_many_run_at_once() -> None:
+    turns, running, most = Turns(2), 0, 0
+
+    async def one() -> None:
+        nonlocal running, most
+        async with turns:
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.01)
+            running -= 1
+
+    await asyncio.gather(*(one() for _ in range(6)))
+    assert (running, most) == (0, 2)
