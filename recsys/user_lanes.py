@@ -98,6 +98,11 @@ class UserLanes:
         """What the role reads: lane p is partition p of each."""
         return self._behaviour, self._requests, self._embeddings, self._forget
 
+    @property
+    def urgent(self) -> frozenset[str]:
+        """Somebody looks at a screen and waits for these to be answered."""
+        return frozenset((self._requests, self._embeddings))
+
     # -- what the lanes ask
 
     def open(self, lane: int) -> UserLane:

@@ -197,6 +197,7 @@ class Worker:
             connection=self.connection,
             group_id=f"{settings.own_application}-{group_name}",
             topics=application.inputs,
+            urgent=getattr(application, "urgent", frozenset()),
             state_topic=state_topic.name(settings.own_prefix) if state_topic else None,
             snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,

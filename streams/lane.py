@@ -12,7 +12,7 @@ import inspect
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
@@ -29,6 +29,7 @@ from streams.state_log import Birth
 from streams.totals import Totals
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
 from streams.turns import Turns
+from streams.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class LaneConfig:
     group_id: str
     topics: tuple[str, ...]
     state_topic: str | None
+    urgent: frozenset[str] = frozenset()  # of the topics: see `Waiting`
     snapshot_dir: Path | None = None
     snapshot_interval_s: float = 60.0
     transaction_timeout_ms: int = 10_000
@@ -83,7 +85,7 @@ class Lane(Generic[S]):
         self._held_records = 0
         self._state: S | None = None
         self._producer: LaneProducer | None = None
-        self._waiting: list[Chunk] = []
+        self._waiting = Waiting(config.urgent)
         self._arrived = asyncio.Event()
         self._resting = asyncio.Event()
         self._stopping = False
@@ -108,14 +110,14 @@ class Lane(Generic[S]):
         return self._task
 
     def put(self, chunk: Chunk) -> None:
-        """Queue a chunk; the transport's window bounds how many wait."""
-        self._waiting.append(chunk)
+        """Queue a chunk."""
+        self._waiting.put(chunk)
         self._arrived.set()
 
     @property
     def waiting_records(self) -> int:
         """Records that were fetched and not yet applied."""
-        return sum(len(chunk.records) for chunk in self._waiting)
+        return self._waiting.records
 
     async def quiesce(self) -> None:
         """Forget what waits and let the running round end: the partitions are about to move."""
@@ -145,9 +147,7 @@ class Lane(Generic[S]):
             await asyncio.wait([self._task])
 
     def _forget_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for chunk in waiting:
-            chunk.release()
+        self._waiting.forget()
         self._arrived.set()
 
     # -- its life
@@ -243,7 +243,7 @@ class Lane(Generic[S]):
     async def _round(self) -> None:
         due = await self._wait()
         async with self._turns:
-            chunks = [] if self._paused else self._take()
+            chunks = [] if self._paused else self._waiting.take(self._room, self.positions)
             state = self._state
             assert state is not None
             if chunks or (self._held if self._paused else due):
@@ -276,40 +276,16 @@ class Lane(Generic[S]):
             await self._turns.start()
         return due
 
-    def _take(self) -> list[Chunk]:
-        """Everything that waits, up to a round's bound."""
-        chunks: list[Chunk] = []
-        room = min(self._config.round_records_max, max(ROUND_RECORDS_MIN, self._records_in_round))
-        while self._waiting and room:
-            chunk = self._waiting.pop(0)
-            position = self._position_with(chunk.source, chunks)
-            if chunk.start > position:  # fetched before a rebalance; else it is to come again
-                chunk.release()
-                chunk.rewind(position)
-                continue
-            rest = chunk.since(position)
-            if not rest.records:
-                chunk.release()
-                continue
-            if len(rest.records) > room:
-                rest, later = rest.split(room)
-                self._waiting.insert(0, later)
-            chunks.append(rest)
-            room -= len(rest.records)
-        return chunks
-
     @property
-    def _records_in_round(self) -> int:
-        return int(ROUND_S / self._record_s)
+    def _room(self) -> int:
+        """Records that a round may have."""
+        in_time = int(ROUND_S / self._record_s)
+        return min(self._config.round_records_max, max(ROUND_RECORDS_MIN, in_time))
 
     def _took(self, records: int, seconds: float) -> None:
         """Remember what a record costs lately."""
         if records:
             self._record_s += 0.2 * (seconds / records - self._record_s)
-
-    def _position_with(self, source: Position, chunks: Sequence[Chunk]) -> int:
-        ends = [chunk.end for chunk in chunks if chunk.source == source]
-        return ends[-1] if ends else self.positions[source]
 
     async def _apply_and_commit(self, state: S, chunks: Sequence[Chunk]) -> None:
         assert self._producer is not None
@@ -415,7 +391,7 @@ class Lane(Generic[S]):
         """
         self.ready.clear()
         self._state = None
-        self._waiting[:0] = [replace(chunk, release=_kept) for chunk in chunks]
+        self._waiting.put_back(chunks)
         await asyncio.sleep(RETRY_S)
 
     # -- local snapshots: restart time must not grow with history
@@ -494,7 +470,3 @@ class Lane(Generic[S]):
 async def _nobody_knows() -> bool:
     """Without a group to ask, being fenced is final."""
     return False
-
-
-def _kept() -> None:
-    """The chunk's place in the window was freed when its round ended."""
