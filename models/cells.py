@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.base import Scores, empty_answer
 from models.columns import Slots
 from models.kernels import kernel
-from models.top import push
+from models.top import ROOM, best_of
 
 CELL_SIZE, CELLS_MAX = 256, 1_024  # one product of a matrix and a vector each
 ROUNDS = 4
@@ -98,10 +98,10 @@ class Cells:
         top = min(top, len(self))
         if not top:
             return empty_answer()
-        slots, best = np.empty(top, np.int32), np.empty(top, np.float32)
+        slots, best = np.empty(top, np.int32), np.empty(ROOM * top, np.float32)
         count = _search(
             self.centres, self.starts, self.vectors, self.slots, user, usable,
-            self.look_at, slots, best,
+            self.look_at, top, slots, best,
         )  # fmt: skip
         return slots[:count], best[:count]
 
@@ -142,24 +142,24 @@ def _centres(rows: NDArray[np.float32], cells: int, seed: int) -> NDArray[np.flo
 @kernel
 def _search(
     centres: Any, starts: Any, vectors: Any, slots: Any, user: Any, usable: Any, look_at: int,
-    found: Any, best: Any,
+    top: int, found: Any, best: Any,
 ) -> int:  # fmt: skip
     order = np.argsort(-np.dot(centres, user)) if len(centres) > 1 else np.zeros(1, np.int64)
-    count, looked, threshold = 0, 0, np.float32(0.0)
+    scores, mine = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int32)
+    count, looked = 0, 0
     for turn in range(-1, len(order)):
         start, stop = 0, starts[0]  # the longest
         if turn >= 0:
             start, stop = starts[order[turn]], starts[order[turn] + 1]
             looked += stop - start
-        scores = np.dot(vectors[start:stop], user)
-        for at in range(stop - start):
-            score = scores[at]
-            if score > threshold and score < np.inf:
-                slot = slots[start + at]
-                if slot < len(usable) and usable[slot]:
-                    count = push(slot, score, count, found, best)
-                    if count == len(best):
-                        threshold = best[0]
+        more = count + stop - start
+        np.dot(vectors[start:stop], user, scores[count:more])
+        mine[count:more] = slots[start:stop]
+        count = more
         if looked >= look_at:
             break
-    return count
+    places = np.empty(ROOM * top, np.int32)
+    kept = best_of(scores[:count], mine[:count], usable, top, places, best)
+    for at in range(kept):
+        found[at] = mine[places[at]]
+    return kept

@@ -1,32 +1,85 @@
-"""The best few of many scores, in one pass: a heap whose root is the weakest kept so far."""
+"""The best few of many scores: a bound that cuts most of them off, and Hoare's selection."""
 
 from typing import Any
 
+import numpy as np
+
 from models.kernels import kernel
+
+LANES = 128
+ROOM = 4  # times as many places as are kept, so that a selection is rarely due
+POSITIVE = np.float32(1e-45)  # the least of them
 
 
 @kernel
-def push(slot: int, score: float, count: int, slots: Any, best: Any) -> int:
-    """Offer a score to the heap of `len(best)` places; returns how many places are taken."""
-    size = len(best)
-    if count < size:
-        at = count
-        while at > 0 and best[(at - 1) // 2] > score:
-            best[at], slots[at] = best[(at - 1) // 2], slots[(at - 1) // 2]
-            at = (at - 1) // 2
-        best[at], slots[at] = score, slot
-        return count + 1
-    if score > best[0]:
-        at = 0
-        while True:
-            below = 2 * at + 1
-            if below >= size:
-                break
-            if below + 1 < size and best[below + 1] < best[below]:
-                below += 1
-            if best[below] >= score:
-                break
-            best[at], slots[at] = best[below], slots[below]
-            at = below
-        best[at], slots[at] = score, slot
+def select(count: int, keep: int, places: Any, best: Any) -> None:
+    """Move the `keep` highest of the first `count` to the front, in no order (Hoare 1961, FIND)."""
+    low, high, last = 0, count - 1, keep - 1
+    while low < high:
+        pivot, left, right = best[last], low, high
+        while left <= right:
+            while best[left] > pivot:
+                left += 1
+            while pivot > best[right]:
+                right -= 1
+            if left <= right:
+                best[left], best[right] = best[right], best[left]
+                places[left], places[right] = places[right], places[left]
+                left, right = left + 1, right - 1
+        if right < last:
+            low = left
+        if last < left:
+            high = right
+
+
+@kernel
+def bound(scores: Any, keep: int) -> float:
+    """A positive number that at least `keep` scores reach, most often few more; or the least one.
+
+    The scores are dealt out to lanes: the highest of each are different ones.
+    """
+    if keep >= LANES or len(scores) < 2 * LANES:
+        return float(POSITIVE)
+    lanes = np.zeros(LANES, np.float32)
+    for start in range(0, len(scores) - LANES + 1, LANES):
+        dealt = scores[start : start + LANES]
+        for lane in range(LANES):
+            score = dealt[lane]
+            higher = (score > lanes[lane]) & (score < np.float32(np.inf))
+            lanes[lane] = score if higher else lanes[lane]
+    select(LANES, keep, np.empty(LANES, np.int32), lanes)
+    return float(max(np.min(lanes[:keep]), POSITIVE))
+
+
+@kernel
+def best_of(scores: Any, slots: Any, usable: Any, keep: int, places: Any, best: Any) -> int:
+    """Find the `keep` highest scores that are positive and finite, of usable slots; how many.
+
+    Args:
+        scores: shape (n,).
+        slots: whose they are, shape (n,).
+        usable: mask over all slots; those beyond it are not usable.
+        places: gets where they lie in `scores`, in no order; has room for ROOM times `keep`.
+        best: gets the scores, as long.
+    """
+    count, rank = 0, keep
+    while keep > 0:
+        floor = np.float32(bound(scores, rank))
+        lowest, count = floor, 0
+        for at in range(len(scores)):
+            score = scores[at]
+            if score >= lowest and score < np.float32(np.inf):
+                slot = np.uint32(slots[at])
+                if slot < np.uint32(len(usable)) and usable[slot]:
+                    places[count], best[count] = at, score
+                    count += 1
+                    if count == len(places):
+                        select(count, keep, places, best)
+                        count, lowest = keep, np.min(best[:keep])
+        if count >= keep or floor == POSITIVE:
+            break
+        rank *= 2  # some that were counted on are not usable
+    if count > keep:
+        select(count, keep, places, best)
+        count = keep
     return count

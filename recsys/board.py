@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.base import Scores
 from models.columns import Slots
 from models.kernels import kernel
-from models.top import push
+from models.top import POSITIVE, ROOM, best_of, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Board:
         self._taken[:] = 0
         if limit != self._limit:
             self._limit, self._limits = limit, np.ceil(self._shares * limit).astype(np.int64)
-            most = int(self._limits.max(initial=0))
+            most = ROOM * int(self._limits.max(initial=0))
             self._best_columns = np.zeros((len(self._shares), most), np.int32)
             self._best = np.zeros((len(self._shares), most), np.float32)
 
@@ -122,8 +122,7 @@ def _put(
     said_of: Any, scores: Any, usable: Any, limit: int, places: Any, slots: Any, count: int,
     said: Any, best_columns: Any, best: Any, taken: Any,
 ) -> int:  # fmt: skip
-    best_columns, best = best_columns[:limit], best[:limit]
-    kept, lowest = taken[0], np.float32(0.0)
+    kept, lowest, room = 0, POSITIVE, ROOM * limit
     for at in range(len(said_of)):
         slot, score = np.uint32(said_of[at]), scores[at]
         if slot < np.uint32(len(usable)) and score > 0.0 and score < np.inf:
@@ -133,10 +132,15 @@ def _put(
                 places[slot] = count
             column = places[slot] - 1
             said[column] = score
-            if score > lowest and usable[slot]:
-                kept = push(column, score, kept, best_columns, best)
-                if kept == len(best):
-                    lowest = best[0]
+            if score >= lowest and usable[slot]:
+                best_columns[kept], best[kept] = column, score
+                kept += 1
+                if kept == room:
+                    select(kept, limit, best_columns, best)
+                    kept, lowest = limit, np.min(best[:limit])
+    if kept > limit:
+        select(kept, limit, best_columns, best)
+        kept = limit
     taken[0] = kept
     return count
 
@@ -147,18 +151,12 @@ def _offer(
     best_columns: Any, best: Any, taken: Any,
 ) -> None:  # fmt: skip
     for row in range(start, stop):
-        mine, top, scores = best_columns[row, : limits[row]], best[row, : limits[row]], said[row]
-        kept, lowest = 0, np.float32(0.0)
+        scores, room = said[row][:count], ROOM * limits[row]
         for column in range(count):
-            if not scores[column] < np.inf:
-                scores[column] = np.float32(0.0)
-            elif scores[column] > lowest:
-                slot = np.uint32(slots[column])
-                if slot < np.uint32(len(usable)) and usable[slot]:
-                    kept = push(column, scores[column], kept, mine, top)
-                    if kept == len(top):
-                        lowest = top[0]
-        taken[row] = kept
+            scores[column] = scores[column] if scores[column] < np.inf else np.float32(0.0)
+        taken[row] = best_of(
+            scores, slots[:count], usable, limits[row], best_columns[row][:room], best[row][:room]
+        )
 
 
 @kernel

@@ -1,23 +1,57 @@
-"""The heap of the best few against sorting."""
+"""The best few of many scores, against sorting."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.top import push
+from models.top import LANES, POSITIVE, ROOM, best_of, bound, select
+
+SEEDS = st.integers(0, 2**32 - 1)
+SIZES = st.one_of(st.integers(0, 40), st.integers(2 * LANES - 2, 6 * LANES))
 
 
-@given(scores=st.lists(st.floats(0, 2, width=32), max_size=60), room=st.integers(1, 12))
+def some_scores(seed, size, ties):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=size).astype(np.float32)
+    if ties:
+        scores = np.round(scores).astype(np.float32)
+    odd = rng.random(size)
+    scores[odd < 0.02] = np.nan
+    scores[odd > 0.98] = np.inf
+    return scores, rng
+
+
+@given(SEEDS, SIZES, st.booleans(), st.integers(0, 1) | st.integers(1, 2 * LANES), st.booleans())
 @settings(deadline=None)
-def test_the_heap_keeps_the_highest(scores, room):
-    slots, best = np.empty(room, np.int32), np.empty(room, np.float32)
-    count = 0
-    for slot, score in enumerate(scores):
-        count = push(slot, score, count, slots, best)
-    kept = best[:count]
-    assert sorted(kept.tolist()) == sorted(np.float32(scores).tolist())[-room:][-count or None :]
-    assert len(set(slots[:count].tolist())) == count
-    for slot, score in zip(slots[:count].tolist(), kept.tolist(), strict=True):
-        assert np.float32(scores[slot]) == score
-    if count:
-        assert kept[0] == kept.min()
+def test_the_highest_usable_ones_are_found(seed, size, ties, keep, few_usable):
+    scores, rng = some_scores(seed, size, ties)
+    slots = rng.permutation(size + 10)[:size].astype(np.int32)
+    usable = rng.random(size + 5) < (0.2 if few_usable else 0.95)  # some slots lie beyond it
+    places, best = np.empty(ROOM * keep, np.int32), np.empty(ROOM * keep, np.float32)
+    count = best_of(scores, slots, usable, keep, places, best)
+    allowed = np.array([slot < len(usable) and usable[slot] for slot in slots], np.bool_)
+    good = scores[allowed & (scores > 0) & (scores < np.inf)]
+    assert sorted(best[:count].tolist(), reverse=True) == sorted(good.tolist(), reverse=True)[:keep]
+    assert np.array_equal(scores[places[:count]], best[:count])
+    assert allowed[places[:count]].all()
+    assert len(set(places[:count].tolist())) == count
+
+
+@given(SEEDS, SIZES, st.booleans(), st.integers(1, 2 * LANES))
+@settings(deadline=None)
+def test_so_many_reach_the_bound(seed, size, ties, keep):
+    scores, _ = some_scores(seed, size, ties)
+    floor = np.float32(bound(scores, keep))
+    assert floor >= POSITIVE
+    reach = int(((scores >= floor) & (scores < np.inf)).sum())
+    assert reach >= min(keep, int(((scores > 0) & (scores < np.inf)).sum()))
+
+
+@given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=60), st.data())
+@settings(deadline=None)
+def test_selection_moves_the_highest_to_the_front(scores, data):
+    keep = data.draw(st.integers(1, len(scores)))
+    places, best = np.arange(len(scores), dtype=np.int32), np.array(scores, np.float32)
+    select(len(scores), keep, places, best)
+    assert sorted(best[:keep].tolist()) == sorted(np.float32(scores).tolist())[-keep:]
+    assert np.array_equal(np.float32(scores)[places], best)
