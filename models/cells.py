@@ -144,6 +144,8 @@ def _search(
     centres: Any, starts: Any, vectors: Any, slots: Any, user: Any, usable: Any, look_at: int,
     top: int, found: Any, best: Any,
 ) -> int:  # fmt: skip
+    if not np.any(user):
+        return 0
     order = np.argsort(-np.dot(centres, user)) if len(centres) > 1 else np.zeros(1, np.int64)
     scores, mine = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int32)
     count, looked = 0, 0
@@ -158,8 +160,11 @@ def _search(
         count = more
         if looked >= look_at:
             break
+    for at in range(count):
+        if mine[at] >= len(usable) or not usable[mine[at]]:
+            scores[at] = np.float32(0.0)
     places = np.empty(ROOM * top, np.int32)
-    kept = best_of(scores[:count], mine[:count], usable, top, places, best)
+    kept = best_of(scores[:count], top, places, best)
     for at in range(kept):
         found[at] = mine[places[at]]
     return kept

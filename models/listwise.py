@@ -150,16 +150,28 @@ def layer(x: Any, weights: Any, bias: Any) -> Any:
 
 
 @kernel
-def forward(
-    x: Any, first: Any, first_bias: Any, second: Any, second_bias: Any, last: Any, bias: Any,
-    straight: Any, share: float, out: Any,
-) -> None:  # fmt: skip
-    """Add a network's share: two hidden layers, a straight term; what is not finite adds 0."""
-    two = layer(layer(x, first, first_bias), second, second_bias)
-    deep, wide = np.dot(two, last), np.dot(x, straight)
-    for row in range(len(out)):
-        score = deep[row] + wide[row] + bias[0]
-        out[row] += np.float32(share) * score if -np.inf < score < np.inf else np.float32(0.0)
+def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any) -> None:
+    """Mean score of some networks, each two hidden layers and a straight term.
+
+    A row of `networks` has a network's parameters, in the order of `backward`'s. What is not
+    finite adds 0.
+    """
+    count, width = features.shape
+    x = np.empty((count, width), np.float32)
+    normal(features, centre, scale, x)
+    share = np.float32(1.0 / len(networks))
+    stops = np.cumsum(np.array([width * hidden, hidden, hidden * hidden, hidden, hidden, 1, width]))
+    for n in range(len(networks)):
+        params = networks[n]
+        first = params[: stops[0]].reshape((width, hidden))
+        second = params[stops[1] : stops[2]].reshape((hidden, hidden))
+        two = layer(
+            layer(x, first, params[stops[0] : stops[1]]), second, params[stops[2] : stops[3]]
+        )
+        deep, wide = np.dot(two, params[stops[3] : stops[4]]), np.dot(x, params[stops[5] :])
+        for row in range(count):
+            score = deep[row] + wide[row] + params[stops[4]]
+            out[row] += share * score if -np.inf < score < np.inf else np.float32(0.0)
 
 
 @kernel

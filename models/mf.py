@@ -182,8 +182,6 @@ class VectorModel:
 
     def nearest(self, user: NDArray[np.float32], query: Query) -> tuple[Slots, Scores]:
         """Usable items with high inner products, enough that other sources' have a score, too."""
-        if not user.any():
-            return empty_answer()
         return self._cells.search(user, query.usable, ANSWERS * query.limit)
 
 
@@ -195,16 +193,18 @@ class MatrixFactorisation(VectorModel):
     def __init__(self, config: FactorsConfig | None = None) -> None:
         super().__init__(config)
         self._gram = np.zeros((self.config.factors, self.config.factors))
+        self._fitted = False
 
     def prepare(self, table: Table) -> None:
         """Cells, and Y'Y, once a refit."""
         super().prepare(table)
         vectors = table["vector"][: table.size].astype(np.float64)
         self._gram = vectors.T @ vectors
+        self._fitted = bool(self._gram.any())
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Items with the highest inner products; none before the first refit."""
-        if not self._gram.any():
+        if not self._fitted:
             return empty_answer()
         return self.nearest(self.user_vector(table, query), query)
 

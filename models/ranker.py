@@ -137,12 +137,10 @@ class Ranker:
     def _by_networks(self, features: NDArray[np.float32]) -> Scores:
         out = np.zeros(len(features), np.float32)
         if len(features):
-            x, share = self._normal(features), 1.0 / len(self._averaged)
-            for layers in self._averaged:
-                listwise.forward(
-                    x, layers.first, layers.first_bias, layers.second, layers.second_bias,
-                    layers.last, layers.bias, layers.straight, share, out,
-                )  # fmt: skip
+            listwise.forward(
+                features.astype(np.float32, copy=False), self._shift, self._scale, self.average,
+                self.config.hidden, out,
+            )  # fmt: skip
         return out
 
     def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
@@ -184,12 +182,6 @@ class Ranker:
             rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
             scores = self._by_networks(features)
             listwise.judge(scores, features[:, self.sources], answers, rate, self.trust)
-
-    def _normal(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Features in running standard units, cut at +-5; what is not finite counts as the mean."""
-        out = np.empty(features.shape, np.float32)
-        listwise.normal(features.astype(np.float32, copy=False), self._shift, self._scale, out)
-        return out
 
     def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean of each feature, and one over its standard deviation."""

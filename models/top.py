@@ -52,33 +52,24 @@ def bound(scores: Any, keep: int) -> float:
 
 
 @kernel
-def best_of(scores: Any, slots: Any, usable: Any, keep: int, places: Any, best: Any) -> int:
-    """Find the `keep` highest scores that are positive and finite, of usable slots; how many.
+def best_of(scores: Any, keep: int, places: Any, best: Any) -> int:
+    """Find the `keep` highest scores that are positive and finite; returns how many there are.
 
     Args:
         scores: shape (n,).
-        slots: whose they are, shape (n,).
-        usable: mask over all slots; those beyond it are not usable.
-        places: gets where they lie in `scores`, in no order; has room for ROOM times `keep`.
+        places: gets where they lie, in no order; has room for ROOM times `keep`.
         best: gets the scores, as long.
     """
-    count, rank = 0, keep
-    while keep > 0:
-        floor = np.float32(bound(scores, rank))
-        lowest, count = floor, 0
-        for at in range(len(scores)):
-            score = scores[at]
-            if score >= lowest and score < np.float32(np.inf):
-                slot = np.uint32(slots[at])
-                if slot < np.uint32(len(usable)) and usable[slot]:
-                    places[count], best[count] = at, score
-                    count += 1
-                    if count == len(places):
-                        select(count, keep, places, best)
-                        count, lowest = keep, np.min(best[:keep])
-        if count >= keep or floor == POSITIVE:
-            break
-        rank *= 2  # some that were counted on are not usable
+    if keep == 0:
+        return 0
+    count, lowest = 0, np.float32(bound(scores, keep))
+    for at in range(len(scores)):
+        if scores[at] >= lowest and scores[at] < np.float32(np.inf):
+            places[count], best[count] = at, scores[at]
+            count += 1
+            if count == len(places):
+                select(count, keep, places, best)
+                count, lowest = keep, np.min(best[:keep])
     if count > keep:
         select(count, keep, places, best)
         count = keep

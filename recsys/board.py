@@ -81,11 +81,11 @@ class Board:
     def put(self, row: int, slots: Slots, scores: Scores) -> None:
         """A source speaks; what is not a positive number is not heard."""
         if len(slots):
-            self.reserve(len(slots))
+            if self.count + len(slots) > len(self.slots):
+                self.reserve(len(slots))
             self.count = _put(
-                slots, scores, self._usable, self._limits[row], self.places, self.slots,
-                self.count, self.said[row], self._best_columns[row], self._best[row],
-                self._taken[row : row + 1],
+                row, slots, scores, self._usable, self._limits, self.places, self.slots,
+                self.count, self.said, self._best_columns, self._best, self._taken,
             )  # fmt: skip
 
     def offer(self, rows: range) -> None:
@@ -97,7 +97,7 @@ class Board:
 
     def union(self) -> Candidates:
         """The best of all sources, in the order of the sources."""
-        room = int(self._taken.sum())
+        room = sum(self._taken.tolist())
         items = np.empty(room, np.int32)
         scores = np.empty((room, len(self._shares)), np.float32)
         found = np.zeros(room, np.uint32)
@@ -119,9 +119,11 @@ def _wipe(places: Any, slots: Any, count: int, said: Any, joined: Any) -> None:
 
 @kernel
 def _put(
-    said_of: Any, scores: Any, usable: Any, limit: int, places: Any, slots: Any, count: int,
-    said: Any, best_columns: Any, best: Any, taken: Any,
+    row: int, said_of: Any, scores: Any, usable: Any, limits: Any, places: Any, slots: Any,
+    count: int, said: Any, best_columns: Any, best: Any, taken: Any,
 ) -> int:  # fmt: skip
+    said, best_columns, best = said[row], best_columns[row], best[row]
+    limit = limits[row]
     kept, lowest, room = 0, POSITIVE, ROOM * limit
     for at in range(len(said_of)):
         slot, score = np.uint32(said_of[at]), scores[at]
@@ -141,7 +143,7 @@ def _put(
     if kept > limit:
         select(kept, limit, best_columns, best)
         kept = limit
-    taken[0] = kept
+    taken[row] = kept
     return count
 
 
@@ -150,13 +152,20 @@ def _offer(
     start: int, stop: int, usable: Any, limits: Any, slots: Any, count: int, said: Any,
     best_columns: Any, best: Any, taken: Any,
 ) -> None:  # fmt: skip
+    open_to = np.zeros(count, np.float32)
+    for column in range(count):
+        slot = np.uint32(slots[column])
+        if slot < np.uint32(len(usable)) and usable[slot]:
+            open_to[column] = np.float32(1.0)
+    heard = np.empty(count, np.float32)
     for row in range(start, stop):
         scores, room = said[row][:count], ROOM * limits[row]
         for column in range(count):
-            scores[column] = scores[column] if scores[column] < np.inf else np.float32(0.0)
-        taken[row] = best_of(
-            scores, slots[:count], usable, limits[row], best_columns[row][:room], best[row][:room]
-        )
+            score = scores[column]
+            score = score if score < np.float32(np.inf) else np.float32(0.0)
+            scores[column] = score
+            heard[column] = score * open_to[column]
+        taken[row] = best_of(heard, limits[row], best_columns[row][:room], best[row][:room])
 
 
 @kernel
