@@ -10,6 +10,7 @@ than the rest; a long one lies far from every centre. So the longest stand apart
 looks at them: recall@50 on factors of 100,000 items goes from .77 to 1 (docs/decisions.md).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 from models.base import Scores, empty_answer
 from models.columns import Slots
 from models.kernels import kernel
-from models.top import ROOM, best_of
+from models.top import ROOM, best_of, select
 
-CELL_SIZE, CELLS_MAX = 256, 1_024  # one product of a matrix and a vector each
+CELL_SIZE, CELLS_MAX = 256, 1_024
+BLOCK = 256  # vectors whose products are worked out for all users before the next are read
+FEW = 64  # items out of use for which it pays to look for more instead of at each one's mask
 ROUNDS = 4
 SAMPLE = 20_000
 
@@ -69,6 +72,11 @@ class Cells:
         places = np.searchsorted(cell_of[order], np.arange(cells + 1)).astype(np.int64)
         self.starts = places + len(apart)  # the longest come first, cells after them
         self.look_at = self.config.look_at if cells == 1 else self._enough(rows)
+        # Of the newest search: a row a user.
+        most = len(apart) + self.look_at + int(np.diff(self.starts).max(initial=0))
+        self._room = min(len(self), most) if cells > 1 else len(self)
+        self._scores: Scores = np.empty((0, self._room), np.float32)
+        self._spans = np.empty((0, cells + 1, 2), np.int64)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -95,15 +103,32 @@ class Cells:
         self, user: NDArray[np.float32], usable: NDArray[np.bool_], top: int
     ) -> tuple[Slots, Scores]:
         """Usable slots with high positive inner products, at most `top`, in no order."""
-        top = min(top, len(self))
-        if not top:
-            return empty_answer()
-        slots, best = np.empty(top, np.int32), np.empty(ROOM * top, np.float32)
-        count = _search(
-            self.centres, self.starts, self.vectors, self.slots, user, usable,
-            self.look_at, top, slots, best,
-        )  # fmt: skip
-        return slots[:count], best[:count]
+        return self.search_all(user[None], [usable], [top])[0]
+
+    def search_all(
+        self, users: NDArray[np.float32], usable: Sequence[NDArray[np.bool_]], tops: Sequence[int]
+    ) -> list[tuple[Slots, Scores]]:
+        """`search` for each row of `users`, with a mask and a number of answers each.
+
+        Vectors are read once for all of them, a block at a time, and each user's products are
+        worked out by themselves: who else is searched for changes nothing.
+        """
+        if not len(self):
+            return [empty_answer()] * len(users)
+        if len(self._scores) < len(users):
+            self._scores = np.empty((len(users), self._room), np.float32)
+            self._spans = np.empty((len(users), len(self.centres) + 1, 2), np.int64)
+        spans = _score_all(
+            self.centres, self.starts, self.vectors, users, self.look_at, self._scores, self._spans
+        )
+        found = []
+        for number, (mask, top) in enumerate(zip(usable, tops, strict=True)):
+            slots, best = np.empty(top, np.int32), np.empty(top, np.float32)
+            count = _best(
+                number, self._scores, self._spans, spans, self.slots, mask, top, slots, best
+            )
+            found.append((slots[:count], best[:count]))
+        return found
 
 
 def _longest(rows: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -140,31 +165,71 @@ def _centres(rows: NDArray[np.float32], cells: int, seed: int) -> NDArray[np.flo
 
 
 @kernel
-def _search(
-    centres: Any, starts: Any, vectors: Any, slots: Any, user: Any, usable: Any, look_at: int,
-    top: int, found: Any, best: Any,
+def _score_all(
+    centres: Any, starts: Any, vectors: Any, users: Any, look_at: int, scores: Any, spans: Any
+) -> Any:
+    """Products of each user with the vectors they look at.
+
+    `spans` gets from which vector to which these are, in their order; returned is how many spans
+    each user has.
+    """
+    cells = len(centres)
+    taken = np.zeros((len(users), cells + 1), np.bool_)  # the longest, then cells
+    for u in range(len(users)):
+        taken[u, 0] = True
+        order = np.argsort(-np.dot(centres, users[u])) if cells > 1 else np.zeros(1, np.int64)
+        looked = 0
+        for cell in order:
+            taken[u, cell + 1] = True
+            looked += starts[cell + 1] - starts[cell]
+            if looked >= look_at:
+                break
+    filled, rows = np.zeros(len(users), np.int64), np.zeros(len(users), np.int64)
+    for part in range(cells + 1):
+        first, last = (0, starts[0]) if part == 0 else (starts[part - 1], starts[part])
+        for start in range(first, last, BLOCK):
+            stop = min(start + BLOCK, last)
+            for u in range(len(users)):
+                if taken[u, part]:
+                    mine = scores[u][filled[u] : filled[u] + stop - start]
+                    np.dot(vectors[start:stop], users[u], mine)
+                    filled[u] += stop - start
+        for u in range(len(users)):
+            if taken[u, part]:
+                spans[u, rows[u], 0], spans[u, rows[u], 1] = first, last
+                rows[u] += 1
+    return rows
+
+
+@kernel
+def _best(
+    number: int, scores: Any, spans: Any, held: Any, slots: Any, usable: Any, top: int,
+    found: Any, best: Any,
 ) -> int:  # fmt: skip
-    if not np.any(user):
-        return 0
-    order = np.argsort(-np.dot(centres, user)) if len(centres) > 1 else np.zeros(1, np.int64)
-    scores, mine = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int32)
-    count, looked = 0, 0
-    for turn in range(-1, len(order)):
-        start, stop = 0, starts[0]  # the longest
-        if turn >= 0:
-            start, stop = starts[order[turn]], starts[order[turn] + 1]
-            looked += stop - start
-        more = count + stop - start
-        np.dot(vectors[start:stop], user, scores[count:more])
-        mine[count:more] = slots[start:stop]
-        count = more
-        if looked >= look_at:
-            break
-    for at in range(count):
-        if mine[at] >= len(usable) or not usable[mine[at]]:
-            scores[at] = np.float32(0.0)
-    places = np.empty(ROOM * top, np.int32)
-    kept = best_of(scores[:count], top, places, best)
-    for at in range(kept):
-        found[at] = mine[places[at]]
+    """The best usable ones of a user's products, with their slots; returns how many."""
+    whose, count = np.empty(scores.shape[1], np.int32), 0
+    for span in range(held[number]):
+        start, stop = spans[number, span]
+        whose[count : count + stop - start] = slots[start:stop]
+        count += stop - start
+    mine, wanted = scores[number][:count], top
+    for each in usable:
+        wanted += not each
+    if wanted > top + FEW:  # else so many more are looked for that enough of them are usable
+        wanted = top
+        for at in range(count):
+            if whose[at] >= len(usable) or not usable[whose[at]]:
+                mine[at] = np.float32(0.0)
+    places, highest = np.empty(ROOM * wanted, np.int32), np.empty(ROOM * wanted, np.float32)
+    kept = 0
+    for at in range(best_of(mine, wanted, places, highest)):
+        slot = whose[places[at]]
+        if slot < len(usable) and usable[slot]:
+            places[kept], highest[kept] = slot, highest[at]
+            kept += 1
+    if kept > top:
+        select(kept, top, places, highest)
+        kept = top
+    found[:kept] = places[:kept]
+    best[:kept] = highest[:kept]
     return kept

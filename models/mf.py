@@ -4,6 +4,7 @@ Implicit-feedback ALS (Hu, Koren, Volinsky 2008). With item factors Y fixed, a u
 a closed form: x = (Y'Y + Y'(C - I)Y + r I)^-1 Y'C p, so the newest event counts at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,9 +181,25 @@ class VectorModel:
         """Derive what questions need from the vectors: after a swap or a restore."""
         self._cells = Cells(table["vector"][: table.size])
 
-    def nearest(self, user: NDArray[np.float32], query: Query) -> tuple[Slots, Scores]:
-        """Usable items with high inner products, enough that other sources' have a score, too."""
-        return self._cells.search(user, query.usable, ANSWERS * query.limit)
+    def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
+        """Whom a query stands for, shape (f,)."""
+        raise NotImplementedError
+
+    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
+        """Usable items with high inner products with the user."""
+        return self.recommend_all(table, [query])[0]
+
+    def recommend_all(self, table: Table, queries: Sequence[Query]) -> list[tuple[Slots, Scores]]:
+        """`recommend` for each, in one pass over the vectors.
+
+        Enough answers that what other sources find has a score here, too.
+        """
+        if not len(self._cells) or not queries:
+            return [empty_answer()] * len(queries)
+        users = np.stack([self.user_vector(table, query) for query in queries])
+        usable = [query.usable for query in queries]
+        tops = [ANSWERS * query.limit for query in queries]
+        return self._cells.search_all(users, usable, tops)
 
 
 class MatrixFactorisation(VectorModel):
@@ -193,20 +210,12 @@ class MatrixFactorisation(VectorModel):
     def __init__(self, config: FactorsConfig | None = None) -> None:
         super().__init__(config)
         self._gram = np.zeros((self.config.factors, self.config.factors))
-        self._fitted = False
 
     def prepare(self, table: Table) -> None:
         """Cells, and Y'Y, once a refit."""
         super().prepare(table)
         vectors = table["vector"][: table.size].astype(np.float64)
         self._gram = vectors.T @ vectors
-        self._fitted = bool(self._gram.any())
-
-    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
-        """Items with the highest inner products; none before the first refit."""
-        if not self._fitted:
-            return empty_answer()
-        return self.nearest(self.user_vector(table, query), query)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """The user's factors, shape (f,); zero where nothing is known."""

@@ -135,14 +135,6 @@ def voice(
 
 
 @kernel
-def rarity(rows: Any, slot: int, channel: int, era: int, now: float, shrinkage: float) -> float:
-    """The neighbour's own part of a cosine, see `voice`."""
-    row = rows[slot]
-    mass = row.mass[channel] * now * era_shift(int(row.era[channel]), era)
-    return float(1.0 / np.sqrt(mass + shrinkage))
-
-
-@kernel
 def read_lists(
     rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
     half_lives: Any, shrinkage: float, places: Any, slots: Any, count: int, said: Any,
@@ -192,8 +184,9 @@ def _times_rarity(
     rows: Any, slots: Any, channels: Any, conditional: Any, eras: Any, nows: Any,
     shrinkage: float, said: Any,
 ) -> None:  # fmt: skip
-    """Finish cosines by the neighbours' own part, worked out once for readings that share it."""
+    """Finish cosines by 1 / sqrt(m + s) of the neighbour, once for readings that share it."""
     rare = np.empty(len(slots), np.float32)
+    pull = np.float32(shrinkage)
     for r in range(len(said)):
         if conditional[r]:
             continue
@@ -204,13 +197,18 @@ def _times_rarity(
         if first < r:
             continue
         for at in range(len(slots)):
-            rare[at] = 0.0
+            rare[at] = np.float32(np.inf)  # nothing is alike what has no row
             if slots[at] < len(rows):
-                rare[at] = rarity(rows, slots[at], channels[r], eras[r], nows[r], shrinkage)
+                row = rows[slots[at]]
+                shift = nows[r] * era_shift(int(row.era[channels[r]]), eras[r])
+                rare[at] = np.float32(row.mass[channels[r]] * shift)
+        for at in range(len(rare)):  # by itself, for then many roots are drawn at once
+            rare[at] = np.float32(1.0) / np.sqrt(rare[at] + pull)
         for same in range(r, len(said)):
             if channels[same] == channels[r] and not conditional[same]:
+                scores = said[same]
                 for at in range(len(slots)):
-                    said[same, at] *= rare[at]
+                    scores[at] *= rare[at]
 
 
 @kernel

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Query, Scores
+from models.base import Query
 from models.columns import NONE, Slots, Table
 from models.kernels import kernel
 from models.mf import VectorModel
@@ -86,10 +86,6 @@ class Profile(VectorModel):
     """Scores items by the cosine between their vector and the user's profile."""
 
     name = "profile"
-
-    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
-        """Items nearest to the profile."""
-        return self.nearest(self.user_vector(table, query), query)
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """The user's profile, shape (f,); what their photos say of their taste is part of it."""

@@ -76,8 +76,9 @@ class Source(Protocol):
     """One source of candidates.
 
     It may also have `carriers(context, items) -> item slots`, the past item that carried each
-    score (-1: none), `reason`, a phrase with `{item}` where that item's title goes, and `share`,
-    which part of the places of a source it may fill in the union (1 where it has none).
+    score (-1: none), `reason`, a phrase with `{item}` where that item's title goes, `share`,
+    which part of the places of a source it may fill in the union (1 where it has none), and
+    `candidates_of_all(contexts)`, where it has an answer for each more cheaply at once.
     """
 
     @property
@@ -101,6 +102,15 @@ class Learned:
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """All that the model scores."""
         return self.model.recommend(context.items.tables[self.name], context.query)
+
+    def candidates_of_all(self, contexts: Sequence[Context]) -> Sequence[tuple[Slots, Scores]]:
+        """`candidates` for each of them, in one pass over the model's table where it can."""
+        together = getattr(self.model, "recommend_all", None)
+        if together is None or not contexts:
+            return [self.candidates(context) for context in contexts]
+        table = contexts[0].items.tables[self.name]
+        answers: Sequence[tuple[Slots, Scores]] = together(table, [c.query for c in contexts])
+        return answers
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The past item that gave most of each score."""
@@ -160,6 +170,9 @@ class Speaker(Protocol):
     @property
     def columns(self) -> range: ...
 
+    def look_ahead(self, contexts: Sequence[Context]) -> None:
+        """These are asked for next, in this order."""
+
     def speak(self, context: Context, board: Board) -> None:
         """Write what is to be said of this list's items."""
 
@@ -173,14 +186,24 @@ class Alone:
 
     source: Source
     column: int
+    _ahead: list[tuple[Context, tuple[Slots, Scores]]] = field(default_factory=list)
 
     @property
     def columns(self) -> range:
         return range(self.column, self.column + 1)
 
+    def look_ahead(self, contexts: Sequence[Context]) -> None:
+        """Ask it for all of them, if it would rather have it so."""
+        ask = getattr(self.source, "candidates_of_all", None)
+        if ask is not None:
+            self._ahead = list(zip(contexts, ask(contexts), strict=True))
+
     def speak(self, context: Context, board: Board) -> None:
-        """Ask it."""
-        slots, scores = self.source.candidates(context)
+        """Ask it, unless it has answered already."""
+        if self._ahead and self._ahead[0][0] is context:
+            slots, scores = self._ahead.pop(0)[1]
+        else:
+            slots, scores = self.source.candidates(context)
         board.put(self.column, slots, scores)
 
     def carry(self, context: Context, items: Slots, lead: NDArray[np.int8], out: Slots) -> None:
@@ -205,6 +228,9 @@ class Together:
     @property
     def columns(self) -> range:
         return range(self.column, self.column + len(self.readings))
+
+    def look_ahead(self, contexts: Sequence[Context]) -> None:
+        """Lists of other items each: there is nothing to share."""
 
     def speak(self, context: Context, board: Board) -> None:
         """Read the lists once."""

@@ -242,6 +242,8 @@ class Pipeline:
         Each stage makes all of them before the next begins: its code and tables are at hand then.
         """
         new = [each for each in asked if each.scored is None]
+        for speaker in self._speakers:
+            speaker.look_ahead([each.context for each in new])
         found = [self.candidates(each.context) for each in new]
         for each, candidates in zip(new, found, strict=True):
             each.scored = self._scored(each.context, candidates)
