@@ -7,6 +7,7 @@ A package adds one by the entry-point group `recsys.candidates`; settings choose
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,11 +65,23 @@ def queries_of(
     )  # fmt: skip
     items, weights, ages_s = items[:count], weights[:count], ages_s[:count]
     near = min(count, max(CONTEXT_SIZE, len(similar_to)))
-    fading = weights[:near] * position_decay ** np.arange(near, dtype=np.float32)
+    fading = weights[:near] * powers_of(position_decay, near)
     return (
         Query(items[:near], fading, ages_s[:near], clock, usable, limit, taste),
         Query(items, weights, ages_s, clock, usable, limit, taste),
     )
+
+
+@lru_cache
+def powers_of(decay: float, count: int) -> NDArray[np.float32]:
+    """1, decay, decay^2 and so on, for reading only.
+
+    >>> powers_of(0.5, 3).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    powers = decay ** np.arange(count, dtype=np.float32)
+    powers.flags.writeable = False
+    return powers
 
 
 @runtime_checkable
@@ -180,7 +193,7 @@ class Speaker(Protocol):
         """Write the past item behind each item whose leading column is one of these."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Alone:
     """A source that gives a list of its own."""
 

@@ -120,6 +120,7 @@ class Pipeline:
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
         self._speakers = speakers_of(self.sources)
+        self._speaker_of = [each for each in self._speakers for _ in each.columns]
         self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
         self._newest_lists: dict[Moment, Scored] = {}
         self._asked: list[Asked] = []  # of the chunk under way, not answered yet
@@ -271,7 +272,7 @@ class Pipeline:
         items, twins = scored.candidates.items, self.vectors.twins
         single = twins.single(items, scored.scores)  # one of those whose pictures show the same
         chosen = choose(rerank, context, items[single], scored.scores[single], k)
-        ranked = Ranked.of(self._speakers, context, scored, single[chosen], self.model_version)
+        ranked = Ranked.of(self._speaker_of, context, scored, single[chosen], self.model_version)
         if asked.variant.name != ranked.variant:
             ranked = replace(ranked, variant=asked.variant.name)
         if len(ranked) < k:

@@ -45,7 +45,7 @@ class Ranked:
         cls, speakers: Sequence[Speaker], context: Context, scored: Scored,
         chosen: NDArray[np.intp], model_version: str,
     ) -> "Ranked":  # fmt: skip
-        """The chosen candidates in their order.
+        """The chosen candidates in their order; `speakers` has who speaks in each column.
 
         Of the sources that found an item, the one leads whose score of it is the largest share of
         its highest; that source names the past item which gave most of the score.
@@ -55,10 +55,8 @@ class Ranked:
         lead = np.empty(len(items), np.int8)
         _leads(candidates.scores, candidates.found, chosen, lead)
         carriers = np.full(len(items), NONE, np.int32)
-        leads = set(lead.tolist())
-        for speaker in speakers:
-            if not leads.isdisjoint(speaker.columns):
-                speaker.carry(context, items, lead, carriers)
+        for speaker in dict.fromkeys(speakers[column] for column in lead.tolist()):
+            speaker.carry(context, items, lead, carriers)
         category = context.photo.category if context.photo else ""
         return cls(
             items, scored.scores[chosen], found, lead, carriers, np.ones(len(items), np.float32),
@@ -101,42 +99,34 @@ class Ranked:
 
     def explain(self, sources: Sequence[Source], catalogue: Catalogue) -> list[RankedItem]:
         """The list as it goes out."""
-        names = catalogue.items.ids.names
+        names, titles = catalogue.items.ids.names, catalogue.title
         of_what = f" ({self.photo_category})" if self.photo_category else ""
-        bits = self.found.tolist()
         found_by = {
             each: [source.name for s, source in enumerate(sources) if each >> s & 1]
-            for each in set(bits)
+            for each in set(self.found.tolist())
         }
         phrases = {
             lead: str(getattr(sources[lead], "reason", sources[lead].name))
             for lead in set(self.lead.tolist())
             if lead >= 0
         }
-        lines = []
-        for at, (slot, score, each, lead, carrier, propensity) in enumerate(
-            zip(
-                self.items.tolist(), self.scores.tolist(), bits, self.lead.tolist(),
-                self.carriers.tolist(), self.propensity.tolist(), strict=True,
-            )
-        ):  # fmt: skip
+        lines: list[RankedItem] = []
+        columns = (
+            self.items, self.scores.astype(np.float64).round(6), self.found, self.lead,
+            self.carriers, self.propensity.astype(np.float64).round(9),
+        )  # fmt: skip
+        for slot, score, each, lead, carrier, propensity in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
             if lead < 0:
                 brought_by, reason = BROUGHT_BY[lead]
                 found = [brought_by]
             else:
                 found = found_by[each]
-                title = catalogue.title(carrier) if carrier != NONE else "it"
+                title = titles(carrier) if carrier != NONE else "it"
                 reason = phrases[lead].format(item=title, photo=of_what)
-            lines.append(
-                RankedItem(
-                    item_id=names[slot] or "",
-                    score=round(score, 6),
-                    rank=at + 1,
-                    sources=found,
-                    reason=reason,
-                    propensity=round(propensity, 9),
-                )
-            )
+            place = len(lines) + 1
+            lines.append(RankedItem(names[slot] or "", score, place, found, reason, propensity))
         return lines
 
 
