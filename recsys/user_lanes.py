@@ -232,7 +232,8 @@ class UserLanes:
         begun = time.monotonic()
         paid: list[tuple[str, Owed]] = []
         for user_id, owed in state.owed.take(len(state.owed)):
-            if owed.since_ms > overdue_ms and len(paid) >= room:
+            # Since later than now: a clock was set back, and who knows how long it waits.
+            if overdue_ms < owed.since_ms <= now_ms and len(paid) >= room:
                 break
             paid.append((user_id, owed))
         for start in range(0, len(paid), LISTS_AT_ONCE):
@@ -398,7 +399,10 @@ class UserLanes:
         origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
         headers = [(name, value) for name, value in record.headers if name != HEADER_ORIGIN]
         headers.append((HEADER_ORIGIN, origin))
-        outcome.add(Position(record.topic, home), Record(record.key, record.value, headers))
+        # Its time decides whether the event is of the future: ours may be wrong. -1 is none.
+        time_ms = record.timestamp if record.timestamp >= 0 else None
+        passed = Record(record.key, record.value, headers, time_ms)
+        outcome.add(Position(record.topic, home), passed)
         metrics.passed_on(record.topic)
 
     def _write_list(

@@ -86,6 +86,8 @@ def _configs(topic: Topic, replication: int) -> dict[str, str]:
     }
     if topic.retention_ms is not None:
         configs["retention.ms"] = str(topic.retention_ms)
+    if topic.broker_time:
+        configs["message.timestamp.type"] = "LogAppendTime"
     if topic.cleanup == "compact":
         configs |= _COMPACTION
     if replication >= 3:

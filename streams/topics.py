@@ -20,7 +20,8 @@ class Topic:
 
     Topics keyed by user share one partition count (lane p is partition p of all of them); topics
     keyed by item have one of their own. `body_bytes_max` is what we read, `message_bytes_max` what
-    the broker takes: the difference is what can arrive and become a dead letter.
+    the broker takes: the difference is what can arrive and become a dead letter. What workers write
+    alone has the broker's time: theirs may be wrong, and Kafka refuses what is an hour ahead of it.
     """
 
     suffix: str
@@ -31,6 +32,7 @@ class Topic:
     about: str
     public: bool = True
     dead_letters: bool = False
+    broker_time: bool = False
     retention_ms: int | None = None
     message_bytes_max: int = MESSAGE_BYTES_MAX
     body_bytes_max: int = MESSAGE_BYTES_MAX - HEADERS_BYTES_MAX
@@ -57,7 +59,7 @@ def dead_letters_of(topic: Topic) -> Topic:
     """The topic that takes what could not be read of another: wider, and kept for 30 days."""
     return Topic(
         dead_letter_name(topic.suffix), topic.keyed, None, "binary", "delete",
-        f"what could not be read of {topic.suffix}", retention_ms=30 * DAY_MS,
+        f"what could not be read of {topic.suffix}", broker_time=True, retention_ms=30 * DAY_MS,
         message_bytes_max=topic.message_bytes_max + HEADERS_BYTES_MAX,
     )  # fmt: skip
 
@@ -92,14 +94,22 @@ PRODUCT_IMAGES = Topic(
 )  # fmt: skip
 RECOMMENDATIONS = Topic(
     "recommendations.v1", "user", events.RankedList, "json", "delete",
-    "ranked lists", retention_ms=7 * DAY_MS,
+    "ranked lists", broker_time=True, retention_ms=7 * DAY_MS,
 )  # fmt: skip
 USER_STATE = Topic(
-    "user-state.v1", "user", None, "binary", "compact", "what is known of each user", public=False
+    "user-state.v1",
+    "user",
+    None,
+    "binary",
+    "compact",
+    "what is known of each user",
+    public=False,
+    broker_time=True,
 )
 ITEM_UPDATES = Topic(
     "item-updates.v1", "item", None, "binary", "delete",
-    "what lanes learned of items, packed by chunk", public=False, retention_ms=7 * DAY_MS,
+    "what lanes learned of items, packed by chunk", public=False, broker_time=True,
+    retention_ms=7 * DAY_MS,
     message_bytes_max=PACKED_BYTES_MAX, body_bytes_max=PACKED_BYTES_MAX,
 )  # fmt: skip
 ITEM_STATE = Topic(
@@ -110,25 +120,29 @@ ITEM_STATE = Topic(
     "compact",
     "what is known of each item",
     public=False,
+    broker_time=True,
     message_bytes_max=PACKED_BYTES_MAX,
     body_bytes_max=PACKED_BYTES_MAX,
 )
 ITEM_FACTORS = Topic(
     "item-factors.v1", "item", None, "binary", "compact",
     "factors of the newest refit, and the record that announces it", public=False,
+    broker_time=True,
     message_bytes_max=PACKED_BYTES_MAX, body_bytes_max=PACKED_BYTES_MAX,
 )  # fmt: skip
 CONTROL = Topic(
     "control.v1", "user", None, "binary", "compact",
     "which generation writes the live lists, from which offsets on", public=False,
+    broker_time=True,
 )  # fmt: skip
 IMAGE_EMBEDDINGS = Topic(
     "image-embeddings.v1", "user", events.ImageEmbedding, "msgpack", "delete",
-    "uploads as vectors", public=False, dead_letters=True, retention_ms=7 * DAY_MS,
+    "uploads as vectors", public=False, dead_letters=True, broker_time=True,
+    retention_ms=7 * DAY_MS,
 )  # fmt: skip
 ITEM_EMBEDDINGS = Topic(
     "item-embeddings.v1", "item", events.ItemEmbedding, "msgpack", "compact",
-    "product pictures as vectors", public=False,
+    "product pictures as vectors", public=False, broker_time=True,
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (

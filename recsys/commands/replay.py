@@ -248,7 +248,7 @@ async def _send_topic(
                     continue
                 if speed is not None:
                     await until_due(producer, pace, record.timestamp)
-                if producer.add(*again(record), timestamp_ms=record.timestamp):
+                if producer.add(*again(record)):
                     await producer.send_full()
                     update(taken, f"{taken} records")
                 taken += 1

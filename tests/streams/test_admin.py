@@ -47,6 +47,15 @@ def test_state_is_compacted_and_remembers_removals():
     assert int(state.configs["segment.ms"]) < topics.DAY_MS
 
 
+def test_what_workers_write_has_the_brokers_time_and_what_clients_write_has_theirs():
+    """Kafka refuses records that are an hour ahead of it: no worker may stop for its clock."""
+    broker_time = {e.name for e in WANTED if "message.timestamp.type" in e.configs}
+    clients = {f"shop.{name}.v1" for name in (
+        "behaviour", "requests", "image-uploads", "forget", "catalogue", "product-images",
+    )}  # fmt: skip
+    assert {each.name for each in WANTED} - broker_time == clients
+
+
 def test_nothing_is_said_of_what_is_as_wanted():
     assert admin.differences(WANTED, found()) == []
     wider = found(behaviour=configs("behaviour", max_message_bytes="99999999"))

@@ -35,7 +35,7 @@ def test_without_a_speed_it_never_waits():
 def test_what_is_sent_again_is_known_by_its_first_position():
     old = record(b"x", b"u1", partition=2, offset=5, headers=[("a", b"b")])
     new = again(old)
-    assert (new.key, new.value) == (b"u1", b"x")
+    assert (new.key, new.value, new.timestamp_ms) == (b"u1", b"x", old.timestamp)
     assert dict(new.headers) == {"a": b"b", "ce_id": b"recsys.behaviour.v1/2/5"}
     passed_on = again(record(b"x", headers=[("recsys-origin", b"t/9/9")]))
     assert dict(passed_on.headers) == {"ce_id": b"t/9/9"}
