@@ -81,6 +81,7 @@ class Expected:
     passed: Counter[str] = field(default_factory=Counter)  # by origin
     newest: dict[str, Place] = field(default_factory=dict)  # the last event of each user
     owners: dict[Place, str] = field(default_factory=dict)  # user of each event that was kept
+    spoilt: list[Place] = field(default_factory=list)  # passed on as valid, and then refused
     duplicates: int = 0
     _recent: dict[str, deque[int]] = field(
         default_factory=lambda: defaultdict(lambda: deque(maxlen=EVENT_KEYS_SIZE))
@@ -93,6 +94,8 @@ class Expected:
             event: BehaviourEvent = codec.decode(topics.BEHAVIOUR, record)
         except DecodeError:
             self.letters[place] += 1
+            if origin_of(record) is not None:
+                self.spoilt.append(place)
             return
         if partition_of(record.key, partitions) != record.partition:
             self.passed[f"{record.topic}/{record.partition}/{record.offset}"] += 1
@@ -143,6 +146,8 @@ async def check(
     account.duplicates, account.passed_on = wanted.duplicates, passed.total()
     account.compare("passed on from", wanted.passed, passed)
     places = {(record.partition, record.offset) for record in log}
+    for place in wanted.spoilt:
+        account.missing(1, f"the event passed on to {place}, which was valid where it first lay")
     for place in accepted:
         account.missing(int(place not in places), f"the event acknowledged at {place}")
     letters = await read_letters(connection, topics.BEHAVIOUR.name(prefix), partitions)

@@ -1,7 +1,8 @@
-"""Named places where a test ends this process as a power cut would.
+"""Named places where a test ends this process as a power cut would, or freezes it.
 
-`STREAMS_CRASH_AT=after-commit:3` kills it when it comes to that place for the third time. Where
-the variable is not set a place costs one comparison of strings, a few times a transaction.
+`STREAMS_CRASH_AT=after-commit:3` kills it when it comes to that place for the third time,
+`after-commit:3:SIGSTOP` freezes it there. Where the variable is not set a place costs one
+comparison of strings, a few times a transaction.
 """
 
 import os
@@ -18,14 +19,15 @@ POINTS = (
 )
 
 
-def _armed(text: str) -> tuple[str, int]:
-    point, _, passes = text.partition(":")
+def _armed(text: str) -> tuple[str, int, signal.Signals]:
+    point, _, rest = text.partition(":")
+    passes, _, name = rest.partition(":")
     if point and point not in POINTS:
         raise ValueError(f"{VARIABLE}={text}: the places are {', '.join(POINTS)}")
-    return point, int(passes or 1)
+    return point, int(passes or 1), signal.Signals[name or "SIGKILL"]
 
 
-_point, _left = _armed(os.environ.get(VARIABLE, ""))
+_point, _left, _signal = _armed(os.environ.get(VARIABLE, ""))
 
 
 def reach(point: str) -> None:
@@ -34,4 +36,4 @@ def reach(point: str) -> None:
     if point == _point:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _signal)

@@ -4,21 +4,20 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
-from recsys import snapshots
-from recsys.soak import pictures
+from recsys.soak import clock_steps, damage, pictures
+from recsys.soak.fencing import Freeze
 from recsys.soak.proxy import Proxy
 from recsys.soak.shop import Shop
 from recsys.soak.workers import ROLES, WorkerProcess
 from streams.local_kafka import LocalKafka
 
 SESSION_S = 6.0
+UNFINISHED = ("before-send", "before-offsets", "before-commit")  # there a write is still to come
 
 
 @dataclass
@@ -119,20 +118,45 @@ class Faults:
         return self.shop.supervisor.add(name, roles, **settings)
 
     async def freeze(self) -> None:
-        """SIGSTOP beyond the session's time, while another works on; then SIGCONT."""
+        """SIGSTOP in mid-write and beyond the session, while another works on; SIGCONT: fenced."""
         tally = self.tally("worker frozen beyond its session")
         tally.tried += 1
         frozen = self._one()
         spare = self._spare()
         spare.start()
         await spare.until_ready()
+        freeze = Freeze(self.shop, frozen)
+        await freeze.begin(self._random.choice(UNFINISHED), self._random.randint(10, 30))
         since = time.monotonic()
-        frozen.pause()
         await asyncio.sleep(SESSION_S + self._random.uniform(2.0, 6.0))
-        frozen.resume()
         await self._recovered(tally, since)
-        await asyncio.sleep(3.0)
+        amiss = await freeze.end()
+        tally.survived -= bool(amiss)
+        tally.notes += amiss
+        await self.shop.until_lists_flow(time.monotonic())
         await spare.stop()
+        await self.shop.until_lists_flow(time.monotonic())
+
+    async def step_clocks(self, steps: Mapping[str, int]) -> None:
+        """The wall clock of a worker is set wrong and right again, once for each of the steps."""
+        worker = self._one()
+        clocked = self._named("clocked", **clock_steps.FEW_LISTS)
+        clocked.clock_steps = True
+        clocked.start()
+        await clocked.until_ready()
+        await worker.stop()
+        await self.shop.until_lists_flow(time.monotonic())
+        for told, seconds in steps.items():
+            tally = self.tally(f"worker's clock set {told}")
+            tally.tried += 1
+            first_s, all_s, amiss = await clock_steps.step(self.shop, clocked, seconds)
+            tally.first_s.append(first_s)
+            tally.all_s.append(all_s)
+            tally.survived += not amiss
+            tally.notes += [amiss] if amiss else []
+        worker.start()
+        await worker.until_ready()
+        await clocked.stop()
         await self.shop.until_lists_flow(time.monotonic())
 
     # -- snapshots
@@ -146,10 +170,9 @@ class Faults:
             await asyncio.sleep(0.2)
         worker.kill()
         refused = worker.log().count("snapshot.refused")
-        ways: list[Callable[[Path], None]] = [self._truncate, self._flip, _change_version]
-        way = ways[tally.tried % len(ways)]
+        way = damage.WAYS[tally.tried % len(damage.WAYS)]
         for path in paths:
-            way(path)
+            way(path, self._random)
         since = time.monotonic()
         worker.start()
         await self._recovered(tally, since)
@@ -157,20 +180,11 @@ class Faults:
         met = broken & worker.lanes(f"{self.shop.prefix}-behaviour")  # of several it may own others
         if met and worker.log().count("snapshot.refused") == refused:
             tally.survived -= 1
-            tally.notes.append(f"snapshots were believed after {way.__name__[1:]}")
+            tally.notes.append(f"snapshots were believed after {way.__name__}")
 
     def _snapshots_of(self, worker: WorkerProcess) -> list[Path]:
         folder = self.shop.supervisor.folder / worker.name / "snapshots"
         return sorted(folder.glob("*.snapshot"))
-
-    def _truncate(self, path: Path) -> None:
-        content = path.read_bytes()
-        path.write_bytes(content[: self._random.randrange(len(content))])
-
-    def _flip(self, path: Path) -> None:
-        content = bytearray(path.read_bytes())
-        content[self._random.randrange(len(content))] ^= 1 << self._random.randrange(8)
-        path.write_bytes(content)
 
     # -- broker and network
 
@@ -264,11 +278,3 @@ def _fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
-
-
-def _change_version(path: Path) -> None:
-    try:
-        content = checkpoint.load(path, kind=snapshots.KIND, version=snapshots.VERSION)
-    except CheckpointError:  # it is broken from the last time: its lane has written nothing since
-        return
-    checkpoint.save(path, content, kind=snapshots.KIND, version=snapshots.VERSION + 1)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.soak import pictures
+from recsys.soak.clock_steps import CLOCK_STEPS
 from recsys.soak.faults import Faults, Tally
 from recsys.soak.proxy import Proxy
 from recsys.soak.shop import Shop
@@ -44,6 +45,7 @@ class Plan:
     kills_at_each_point: int = 10
     rebalances: int = 50
     freezes: int = 3
+    clock_steps: int = 1  # of each kind
     corruptions: int = 6
     pauses: int = 2
     broker_kills: int = 3
@@ -132,6 +134,7 @@ def _groups(faults: Faults, plan: Plan, seed: int) -> Mapping[str, Group]:
         "pictures": [faults.spoil_pictures] * (plan.pictures if pictures.possible() else 0),
         "rebalances": [faults.join_and_leave] * plan.rebalances,
         "freezes": [faults.freeze] * plan.freezes,
+        "clocks": [_bind(faults.step_clocks, CLOCK_STEPS)] * plan.clock_steps,
         "snapshots": [faults.corrupt_snapshots] * plan.corruptions,
         "network": [faults.cut] * plan.cuts,
         "broker": [
@@ -198,6 +201,7 @@ async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Repo
                 (4, lambda: faults.kill_at(rng.choice(POINTS))),
                 (3, faults.join_and_leave),
                 (1, faults.freeze),
+                (1, lambda: faults.step_clocks(dict([rng.choice(list(CLOCK_STEPS.items()))]))),
                 (2, faults.corrupt_snapshots),
                 (3, faults.cut),
                 (1, lambda: faults.pause_broker(5.0)),

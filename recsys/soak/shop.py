@@ -35,6 +35,7 @@ class ListReader:
 
     def __init__(self, connection: Connection, prefix: str, partitions: int) -> None:
         self.arrived: dict[tuple[int, int], float] = {}  # by the triggering event's place
+        self.ahead_s = 0.0  # the newest list's time of production, before the true time
         self._connection = connection
         self._topic = topics.RECOMMENDATIONS.name(prefix)
         self._partitions = partitions
@@ -58,7 +59,9 @@ class ListReader:
                     for records in (await consumer.getmany(timeout_ms=100)).values():
                         now = time.monotonic()
                         for record in records:
-                            trigger = decode(record.value).trigger
+                            ranked = decode(record.value)
+                            trigger, produced_s = ranked.trigger, ranked.produced_time / 1000
+                            self.ahead_s = produced_s - time.time()
                             if trigger.kind == "event":
                                 self.arrived[trigger.partition, trigger.offset] = now
         finally:
@@ -142,6 +145,18 @@ class Shop:
             await asyncio.sleep(POLL_S)
         tails = "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
         raise SoakError(f"not every lane wrote lists again within {timeout_s:.0f} s\n{tails}")
+
+    def longest_wait_s(self, since: float) -> float:
+        """The longest that a list came after its event, of the events sent since then."""
+        sent = self.feed.sent_at
+        return max(
+            (
+                at - sent[place]
+                for place, at in list(self.lists.arrived.items())
+                if sent.get(place, 0.0) > since
+            ),
+            default=0.0,
+        )
 
     async def until_settled(
         self,

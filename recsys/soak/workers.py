@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recsys.soak import stepped_clock
 from streams.crash_points import VARIABLE as CRASH_AT
 from streams.local_kafka import free_ports
 
@@ -40,6 +41,7 @@ class WorkerProcess:
     exits: list[int] = field(default_factory=list)  # codes of ends that nobody asked for
     wanted: bool = False
     roles: Sequence[str] = ROLES
+    clock_steps: bool = False  # its wall clock can be set wrong
 
     @property
     def log_path(self) -> Path:
@@ -65,10 +67,15 @@ class WorkerProcess:
         environ.pop(CRASH_AT, None)
         if crash_at is not None:
             environ[CRASH_AT] = crash_at
+        module = "recsys"
+        if self.clock_steps:
+            module = stepped_clock.__name__
+            self.set_clock(0)
+            environ |= {stepped_clock.VARIABLE: str(self._clock), **stepped_clock.ENVIRON}
         roles = [text for role in self.roles for text in ("--role", role)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "recsys", "worker", *roles],
+                [sys.executable, "-m", module, "worker", *roles],
                 env=environ,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -85,15 +92,18 @@ class WorkerProcess:
             self.process.kill()
             self.process.wait()
 
-    def pause(self) -> None:
-        """SIGSTOP: it holds everything and does nothing."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGSTOP)
-
     def resume(self) -> None:
         """SIGCONT."""
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / f"{self.name}.clock"
+
+    def set_clock(self, seconds: int) -> None:
+        """Set the wall clock of one whose `clock_steps` so many seconds ahead of the true time."""
+        stepped_clock.step(self._clock, seconds)
 
     async def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; its exit code, and how many seconds it took. Raises SoakError."""
@@ -112,6 +122,16 @@ class WorkerProcess:
         while self.running:
             if time.monotonic() > deadline:
                 raise SoakError(f"{self.name} did not end within {timeout_s:.0f} s\n{self.tail()}")
+            await asyncio.sleep(POLL_S)
+
+    async def until_stopped(self, timeout_s: float = 120.0) -> None:
+        """Wait until a SIGSTOP holds it. Raises SoakError."""
+        assert self.process is not None
+        deadline = time.monotonic() + timeout_s
+        how = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        while os.waitid(os.P_PID, self.process.pid, how) is None:  # noqa: ASYNC222
+            if time.monotonic() > deadline:
+                raise SoakError(f"{self.name} did not stop in {timeout_s:.0f} s\n{self.tail()}")
             await asyncio.sleep(POLL_S)
 
     async def until_ready(self, timeout_s: float = 240.0) -> None:

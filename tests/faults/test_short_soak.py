@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from recsys import conservation
 from recsys.conservation import Account
+from recsys.soak.clock_steps import CLOCK_STEPS
 from recsys.soak.faults import Faults
 from recsys.soak.shop import Shop
 from streams import topics
@@ -33,6 +34,8 @@ async def test_a_short_soak(shop: Shop) -> None:
     await faults.kill_at(random.Random(SEED).choice(POINTS))
     await faults.poison(150)
     await faults.corrupt_snapshots()
+    await faults.freeze()
+    await faults.step_clocks({"two days back": CLOCK_STEPS["two days back"]})
     account = await shop.account()
     assert account.holds, account.findings
     assert account.accepted > 150

@@ -1,0 +1,99 @@
+"""A worker frozen beyond its session must be fenced when it is awake again, and write nothing."""
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+
+from recsys.soak import writers
+from recsys.soak.shop import POLL_S, Shop
+from recsys.soak.workers import WorkerProcess
+from recsys.soak.writers import Batch
+from streams import topics
+from streams.chunk import Position
+
+BACK_S = 60.0  # by then it is in its group again
+WRITTEN = (topics.USER_STATE, topics.RECOMMENDATIONS)
+LOOK_BACK = 100  # offsets before the freeze in which its last batch lies
+
+_TIME = re.compile(r"^timestamp='([^']+)'")  # they compare as text
+
+
+class Freeze:
+    """One try: `begin` freezes a worker in mid-transaction, `end` wakes it up and tells of it."""
+
+    def __init__(self, shop: Shop, frozen: WorkerProcess) -> None:
+        self._shop = shop
+        self._frozen = frozen
+        self._assigned = re.compile(
+            rf"^timestamp='([^']+)'.*lanes\.assigned' group='{shop.prefix}-behaviour'"
+            r" lanes=\[(.*)\]", re.M,
+        )  # fmt: skip
+        self._fenced = re.compile(rf"{shop.prefix}-\w+-\d+ was taken over by another worker")
+        self._ends: dict[Position, int] = {}
+
+    async def begin(self, point: str, passes: int) -> None:
+        """Start it anew, and let SIGSTOP hold it at a named place: it has a write to finish."""
+        self._frozen.kill()
+        known = len(self._frozen.log())
+        self._frozen.start(crash_at=f"{point}:{passes}:SIGSTOP")
+        await self._frozen.until_stopped()
+        prefix = self._shop.prefix
+        assigned = self._assigned.findall(self._frozen.log()[known:])
+        lanes = [int(lane) for lane in assigned[-1][1].split(",") if lane] if assigned else []
+        logs = [Position(topic.name(prefix), lane) for topic in WRITTEN for lane in lanes]
+        self._ends = await writers.ends(self._shop.connection, logs)
+
+    async def end(self) -> list[str]:
+        """SIGCONT; what is not as it must be, in words. Others have written in all of its lanes."""
+        known = {worker.name: len(worker.log()) for worker in self._shop.workers}
+        self._frozen.resume()
+        said, back = await self._until_back(known[self._frozen.name])
+        if not back:
+            return [f"it was not back in its group after {BACK_S:.0f} s"]
+        told = [] if self._fenced.search(said) else ["it was not fenced"]
+        told += [] if self._ends else ["it had no lanes to lose"]
+        for worker in self._shop.workers:
+            if worker is not self._frozen:
+                lines = worker.log()[known[worker.name] :].splitlines()
+                if any(self._fenced.search(line) and _time(line) < back for line in lines):
+                    told.append(f"it took lanes from {worker.name}, which had them by right")
+        for log, end in self._ends.items():
+            batches = await writers.read(self._shop.connection, log, max(0, end - LOOK_BACK))
+            told += [f"{log.topic}/{log.partition}: {each}" for each in intruders(batches, end)]
+        return told
+
+    async def _until_back(self, known: int) -> tuple[str, str]:
+        """What it says until it is assigned lanes anew, and when that is ('' where it is not)."""
+        deadline = time.monotonic() + BACK_S
+        while time.monotonic() < deadline:
+            said = self._frozen.log()[known:]
+            if found := self._assigned.search(said):
+                return said[: found.start()], found[1]
+            await asyncio.sleep(POLL_S)
+        return self._frozen.log()[known:], ""
+
+
+def _time(line: str) -> str:
+    """The line's own time; one that has none comes after all."""
+    found = _TIME.search(line)
+    return found[1] if found else "~"
+
+
+def intruders(batches: Sequence[Batch], end: int) -> list[str]:
+    """What is wrong in a lane's log whose owner was frozen at `end`, in words.
+
+    Whoever wrote before must write nothing after the first batch of somebody else.
+    """
+    before = {batch.producer for batch in batches if batch.offset < end}
+    if not before:
+        return ["nothing of it is there to tell it by"]
+    after = [batch for batch in batches if batch.offset >= end]
+    taken = next((n for n, batch in enumerate(after) if batch.producer not in before), None)
+    if taken is None:
+        return ["nobody took it over"]
+    return [
+        f"the frozen worker wrote at {batch.offset}, after the takeover at {after[taken].offset}"
+        for batch in after[taken:]
+        if batch.producer in before
+    ]
