@@ -18,7 +18,9 @@ WAIT_S_MAX = 10.0  # of a list: `list_delay_ms_max` is 2 s, the rest is a busy m
 SHOWN_WITHIN_S = 60.0
 
 
-async def step(shop: Shop, clocked: WorkerProcess, seconds: int) -> tuple[float, float, str]:
+async def step(
+    shop: Shop, clocked: WorkerProcess, seconds: int, wrong_s: float = WRONG_S
+) -> tuple[float, float, str]:
     """Set the clock of a worker that has all lanes wrong, and after a while right again.
 
     Seconds until the first new list, and until all lanes had one; what was amiss, or ''.
@@ -26,7 +28,7 @@ async def step(shop: Shop, clocked: WorkerProcess, seconds: int) -> tuple[float,
     begun = time.monotonic()
     clocked.set_clock(seconds)
     first_s, all_s = await shop.until_lists_flow(begun)
-    await asyncio.sleep(WRONG_S)
+    await asyncio.sleep(wrong_s)
     ahead_s = shop.lists.ahead_s
     clocked.set_clock(0)
     await shop.until_lists_flow(time.monotonic())

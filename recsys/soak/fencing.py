@@ -48,10 +48,10 @@ class Freeze:
         """SIGCONT; what is not as it must be, in words. Others have written in all of its lanes."""
         known = {worker.name: len(worker.log()) for worker in self._shop.workers}
         self._frozen.resume()
-        said, back = await self._until_back(known[self._frozen.name])
+        fenced, back = await self._until_back(known[self._frozen.name])
         if not back:
             return [f"it was not back in its group after {BACK_S:.0f} s"]
-        told = [] if self._fenced.search(said) else ["it was not fenced"]
+        told = [] if fenced else ["it was not fenced"]
         told += [] if self._ends else ["it had no lanes to lose"]
         for worker in self._shop.workers:
             if worker is not self._frozen:
@@ -63,15 +63,18 @@ class Freeze:
             told += [f"{log.topic}/{log.partition}: {each}" for each in intruders(batches, end)]
         return told
 
-    async def _until_back(self, known: int) -> tuple[str, str]:
-        """What it says until it is assigned lanes anew, and when that is ('' where it is not)."""
+    async def _until_back(self, known: int) -> tuple[bool, str]:
+        """Wait for both: that it was fenced, and when it was assigned lanes anew ('': it was not).
+
+        Either may come first: what it had to finish may be of another role's group.
+        """
         deadline = time.monotonic() + BACK_S
-        while time.monotonic() < deadline:
+        while True:
             said = self._frozen.log()[known:]
-            if found := self._assigned.search(said):
-                return said[: found.start()], found[1]
+            fenced, found = self._fenced.search(said), self._assigned.search(said)
+            if (fenced and found) or time.monotonic() > deadline:
+                return fenced is not None, found[1] if found else ""
             await asyncio.sleep(POLL_S)
-        return self._frozen.log()[known:], ""
 
 
 def _time(line: str) -> str:

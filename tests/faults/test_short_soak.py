@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from recsys import conservation
 from recsys.conservation import Account
-from recsys.soak.clock_steps import CLOCK_STEPS
+from recsys.soak import clock_steps
 from recsys.soak.faults import Faults
 from recsys.soak.shop import Shop
 from streams import topics
@@ -34,8 +34,11 @@ async def test_a_short_soak(shop: Shop) -> None:
     await faults.kill_at(random.Random(SEED).choice(POINTS))
     await faults.poison(150)
     await faults.corrupt_snapshots()
+    (worker,) = shop.workers
+    worker.clock_steps = True  # from its next start on, which the freeze brings
     await faults.freeze()
-    await faults.step_clocks({"two days back": CLOCK_STEPS["two days back"]})
+    *_, amiss = await clock_steps.step(shop, worker, clock_steps.CLOCK_STEPS["a day forth"], 3.0)
+    assert not amiss
     account = await shop.account()
     assert account.holds, account.findings
     assert account.accepted > 150
