@@ -65,9 +65,7 @@ class ChunkLearner:
             end = min(stop, self.done + until_sweep)
             self._apply_sampled(end)
             applied = int(np.count_nonzero(self.applied[self.done : end]))
-            lane = self.users.lane
-            lane[0] += applied
-            lane[1] = max(int(lane[1]), int(self.times_s[self.done : end].max()))
+            self.users.count(applied, self.times_s[self.done : end])
             self.done = end
             if applied == until_sweep:
                 self.users.sweep(self.batch.users[end:])

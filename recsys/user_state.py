@@ -24,6 +24,8 @@ from recsys.state_format import Record, StateError
 
 DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
+SURPLUS_SHARE = 64  # where there are too many users, one in so many more goes with the surplus
+FOREVER_S = 2**32
 _LANE_KEY = b"\xff\xff"
 
 
@@ -33,7 +35,8 @@ class StateLimits:
 
     Args:
         entries_max: distinct items remembered a user; the one touched longest ago gives way.
-        inactive_days_max: users without an event for so long (by the lane's newest event) go.
+        inactive_days_max: users without an event for so many whole days (UTC, counted back from
+            the lane's newest event) go.
         users_max: of more users than this, those longest inactive go.
     """
 
@@ -91,6 +94,7 @@ class UserState:
         self.lane = np.zeros(2, np.int64)  # events applied, newest event in seconds
         self._lane_before = self.lane.copy()
         self._tombstones: list[bytes] = []
+        self._silent_s = 0  # nobody's last event is before it; 0 where that is not known
         entries = self.limits.entries_max
         self.chain: Slots = np.empty(entries // PAGE_SIZE + 2, np.int32)
         self._room = History.empty(entries)
@@ -170,6 +174,7 @@ class UserState:
         self.pages.rollback()
         self.shown.rollback()
         self.lane[:] = self._lane_before
+        self._silent_s = 0
         self._tombstones.clear()
 
     # -- records of the log ----------------------------------------------------------------------
@@ -221,6 +226,7 @@ class UserState:
         """
         heads: dict[int, bytes] = {}
         pages: dict[int, bytes] = {}
+        self._silent_s = 0
         for key, value in records:
             if key == _LANE_KEY:
                 if value is not None:
@@ -300,22 +306,41 @@ class UserState:
 
     # -- forgetting ------------------------------------------------------------------------------
 
+    def count(self, applied: int, times_s: NDArray[np.uint32]) -> None:
+        """Note events of these times, some of which were applied."""
+        self.lane[0] += applied
+        self.lane[1] = max(int(self.lane[1]), int(times_s.max()))
+        self._silent_s = min(self._silent_s, int(times_s.min()))
+
     def sweep(self, awaited: Slots) -> int:
-        """Forget inactive users; slots in `awaited` keep their id, empty. Returns how many went."""
+        """Forget inactive users; slots in `awaited` keep their id, empty. Returns how many went.
+
+        Inactive are those without an event on the last `inactive_days_max` whole days; of too many
+        users a few more than need be go, so that it is not always time to look at all of them.
+        """
+        limits = self.limits
+        since_s = (int(self.lane[1]) // DAY_S - limits.inactive_days_max) * DAY_S
+        if self._silent_s >= since_s and len(self.ids) <= limits.users_max:
+            return 0
         known = self.ids.slots()
         last_s = self.heads["last_s"][known].astype(np.int64)
-        gone = known[last_s < self.lane[1] - self.limits.inactive_days_max * DAY_S]
-        surplus = len(known) - len(gone) - self.limits.users_max
-        if surplus > 0:
-            rest = sorted(
-                np.setdiff1d(known, gone).tolist(),
-                key=lambda slot: (int(self.heads["last_s"][slot]), self.ids.name(slot)),
-            )
-            gone = np.concatenate([gone, np.array(rest[:surplus], np.int32)])
+        silent = last_s < since_s
+        gone, rest, rest_s = known[silent], known[~silent], last_s[~silent]
+        if len(rest) > limits.users_max:
+            surplus = len(rest) - limits.users_max + limits.users_max // SURPLUS_SHARE
+            gone = np.concatenate([gone, self._longest_silent(rest, rest_s, surplus)])
         kept = set(awaited.tolist())
         for slot in gone.tolist():
             self._remove(slot, keep_id=slot in kept)
+        self._silent_s = int(rest_s.min(initial=FOREVER_S))
         return len(gone)
+
+    def _longest_silent(self, slots: Slots, last_s: NDArray[np.int64], count: int) -> Slots:
+        """Those `count` users whose last event is longest ago; of equals the first by id."""
+        limit_s = np.partition(last_s, count - 1)[count - 1]
+        before, at = slots[last_s < limit_s], slots[last_s == limit_s].tolist()
+        named = sorted(at, key=self.ids.name)[: count - len(before)]
+        return np.concatenate([before, np.array(named, np.int32)])
 
     def forget(self, user_id: str, until_s: int) -> bool:
         """Forget a user whose events, or some of them, lie at or before a second; whether one did.
@@ -386,6 +411,7 @@ class UserState:
         except ValueError as error:
             raise StateError(str(error)) from error
         self.lane[:] = snapshot["lane"]
+        self._silent_s = 0
         self.ids = UserIds()
         for user_id, slot in zip(snapshot["users"], snapshot["user_slots"].tolist(), strict=True):
             self.ids.add(str(user_id), slot)

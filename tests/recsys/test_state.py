@@ -1,5 +1,7 @@
 """User and item state: chunking, records, rollback, snapshots, forgetting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from models import history
 from recsys import state_format, user_state
+from recsys.ids import UserIds
 from recsys.item_state import ItemState
 from recsys.pipeline import EVENT_WEIGHTS, default_models
 from recsys.state_format import StateError
@@ -233,6 +236,24 @@ def test_inactive_users_go_whatever_the_chunks_and_leave_tombstones():
     restored = UserState(ItemState(default_models()), limits)
     restored.load_records(records[0].items())
     assert {restored.digest()} == digests
+
+
+def test_a_sweep_looks_at_nobody_while_nobody_can_go(monkeypatch):
+    """A million users are not to be looked at every 4,096 events."""
+    looked = []
+    slots = UserIds.slots
+    monkeypatch.setattr(UserIds, "slots", lambda ids: looked.append(1) or slots(ids))
+    world = World(limits=StateLimits(entries_max=64, inactive_days_max=2))
+    day = [Event(f"u{n}", "i1", "view", START_S + n, None) for n in range(3 * 4096)]
+    world.learn(day)
+    sweeps = len(looked)
+    assert sweeps == 1  # the first, that cannot know
+    later = [Event(f"v{n}", "i1", "view", START_S + 4 * DAY_S + n, None) for n in range(2 * 4096)]
+    world.learn(later)
+    assert len(world.users) == 2 * 4096
+    old = [Event("old", "i1", "view", START_S, None)]
+    world.learn(old + [replace(event, user="w") for event in later[:4095]])
+    assert world.users.find("old") == -1
 
 
 def test_of_too_many_users_those_longest_silent_go():
