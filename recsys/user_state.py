@@ -24,7 +24,7 @@ from recsys.state_format import Record, StateError
 
 DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
-_LANE_KEY = b"\xff\xff"
+LANE_KEY = b"\xff\xff"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class UserState:
         heads = heads[self.heads["events"][heads] > 0]
         pages = pages[self.pages["user"][pages] != NONE]
         version = bytes([state_format.VERSION])
-        records: list[Record] = [(_LANE_KEY, version + self.lane.astype("<i8").tobytes())]
+        records: list[Record] = [(LANE_KEY, version + self.lane.astype("<i8").tobytes())]
         records += [
             (name(slot).encode() + b"\0\0", version + row)
             for slot, row in zip(heads.tolist(), self.heads.encode(heads), strict=True)
@@ -222,7 +222,7 @@ class UserState:
         heads: dict[int, bytes] = {}
         pages: dict[int, bytes] = {}
         for key, value in records:
-            if key == _LANE_KEY:
+            if key == LANE_KEY:
                 if value is not None:
                     self.lane[:] = np.frombuffer(state_format.body("lane", value), "<i8")
                 continue

@@ -17,11 +17,12 @@ class Position(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is to be written: a `None` value is a tombstone."""
+    """What is to be written: a `None` value is a tombstone; without a time it gets that of now."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    timestamp_ms: int | None = None
 
 
 def _nobody(*_: int) -> None:

@@ -113,12 +113,12 @@ async def read_topic(
 
 
 def again(record: ConsumerRecord) -> Record:
-    """A record as it is sent again: the same bytes, and an id that tells it is the same event.
+    """A record as it is sent again: bytes and time, and an id that tells it is the same event.
 
     Where no header names it, its first position does; a body's own event_id goes before both.
     """
     here = f"{record.topic}/{record.partition}/{record.offset}"
-    return Record(record.key, record.value, identified(record.headers, here))
+    return Record(record.key, record.value, identified(record.headers, here), record.timestamp)
 
 
 async def until_due(producer: BatchProducer, pace: Pace, event_ms: int) -> None:

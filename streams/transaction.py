@@ -146,14 +146,14 @@ class LaneProducer:
         producer = self._producer
         sent = []
         batch, count = producer.create_batch(), 0
-        for key, value, given in records:
+        for key, value, given, time_ms in records:
             headers = list(given) if given else NO_HEADERS
-            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            if batch.append(key=key, value=value, timestamp=time_ms, headers=headers) is None:
                 batch.close()
                 future = await producer.send_batch(batch, target.topic, partition=target.partition)
                 sent.append((target, count, future))
                 batch, count = producer.create_batch(), 0
-                batch.append(key=key, value=value, timestamp=None, headers=headers)
+                batch.append(key=key, value=value, timestamp=time_ms, headers=headers)
             count += 1
         if count:
             batch.close()

@@ -207,7 +207,7 @@ class Feed:
             await producer.stop()
 
     async def _send(self, producer: AIOKafkaProducer, each: Sent) -> None:
-        key, value, _ = each.record
+        key, value, *_ = each.record
         begun = time.monotonic()
         try:
             future = await producer.send(

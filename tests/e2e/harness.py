@@ -199,7 +199,7 @@ class Shop:
                 await producer.send(
                     name, value, key=key, partition=partition, headers=list(headers)
                 )
-                for key, value, headers in records
+                for key, value, headers, _ in records
             ]
             return list(await asyncio.gather(*sent))
 
