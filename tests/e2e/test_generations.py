@@ -258,7 +258,8 @@ class TestGenerations:
         known = await recsys(shop, "state", "--user", "u1", **given)
         assert known["lane"] == partition_of(b"u1", WIDE)
         assert known["events_applied"] == events_by_user(events)["u1"]
-        await recsys(shop, "forget", "--user", "u1")
+        asked = await recsys(shop, "forget", "--user", "u1", **given)
+        assert asked["days_until_deleted"][wide.topic(topics.BEHAVIOUR)] == 30
 
         async def forgotten() -> bool:
             gone = [await shop.user("u1"), await wide.user("u1")]
