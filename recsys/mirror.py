@@ -18,6 +18,7 @@ from recsys.wanted import USER_INPUTS
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.events import HEADER_PLACE
+from streams.fitted import fitted
 from streams.no_state import NoState
 from streams.partition import partition_of
 
@@ -28,13 +29,14 @@ class Mirror:
     """The application that copies; what its lanes have done is in their committed offsets."""
 
     def __init__(self, prefix: str, own_prefix: str, partitions: int) -> None:
-        self._targets = {each.name(prefix): each.name(own_prefix) for each in USER_INPUTS}
+        self._inputs = {each.name(prefix): each for each in USER_INPUTS}
+        self._own_prefix = own_prefix
         self._partitions = partitions
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What it reads: lane p is partition p of each."""
-        return tuple(self._targets)
+        return tuple(self._inputs)
 
     def open(self, lane: int) -> NoState:
         """No state."""
@@ -57,9 +59,10 @@ class Mirror:
         """One round: copy everything that waits."""
         outcome = Outcome()
         for chunk in chunks:
-            target = self._targets[chunk.source.topic]
+            topic = self._inputs[chunk.source.topic]
+            target, bytes_max = topic.name(self._own_prefix), topic.copy_bytes_max
             for record in chunk.records:
-                copied = copy(record)
+                copied = fitted(copy(record), bytes_max)
                 for partition in self._partitions_of(record):
                     outcome.add(Position(target, partition), copied)
         return outcome

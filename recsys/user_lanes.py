@@ -44,6 +44,7 @@ from streams.events import (
     RecommendationRequest,
     Trigger,
 )
+from streams.fitted import fitted
 from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)
@@ -426,7 +427,9 @@ class UserLanes:
         origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
         headers = [(name, value) for name, value in record.headers if name != HEADER_ORIGIN]
         headers.append((HEADER_ORIGIN, origin))
-        outcome.add(Position(record.topic, home), Record(record.key, record.value, headers))
+        passed = Record(record.key, record.value, headers)
+        bytes_max = topics.topic_of(record.topic).message_bytes_max
+        outcome.add(Position(record.topic, home), fitted(passed, bytes_max))
         metrics.passed_on(record.topic)
 
     def _write_list(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from recsys.settings import MAIN, Settings
 from streams import admin, topics
 from streams.admin import WantedTopic
+from streams.topics import Topic
 
 USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS, topics.FORGET)
 OWN = (  # what a generation does not share; its lists go aside until it is promoted
@@ -32,15 +33,18 @@ def wanted_topics(settings: Settings, live_partitions: int | None = None) -> lis
     }
     wanted += [own[topic.name(settings.own_prefix)] for topic in OWN]
     if mirrors(settings, live_partitions):
-        wanted += [_mirrored(own[topic.name(settings.own_prefix)]) for topic in USER_INPUTS]
+        wanted += [_mirrored(topic, own[topic.name(settings.own_prefix)]) for topic in USER_INPUTS]
     return wanted
 
 
-def _mirrored(wanted: WantedTopic) -> WantedTopic:
+def _mirrored(topic: Topic, wanted: WantedTopic) -> WantedTopic:
     """With room for the header that tells a record's place, and its time kept as it was."""
-    bytes_max = int(wanted.configs["max.message.bytes"]) + topics.HEADERS_BYTES_MAX
-    configs = {"max.message.bytes": str(bytes_max), "message.timestamp.type": "CreateTime"}
-    return replace(wanted, configs={**wanted.configs, **configs}, about=f"copied: {wanted.about}")
+    configs = {
+        **wanted.configs,
+        "max.message.bytes": str(topic.copy_bytes_max),
+        "message.timestamp.type": "CreateTime",
+    }
+    return replace(wanted, configs=configs, about=f"copied: {wanted.about}")
 
 
 async def find_wanted(settings: Settings) -> list[WantedTopic]:

@@ -102,21 +102,23 @@ class TestGenerations:
         assert "writes the live lists already" in before
         assert "missing" in await recsys(shop, "promote", "v3", code=1)
 
-        feeding = asyncio.create_task(feed(events[300:600]))
+        feeding = asyncio.create_task(feed(events[300:540]))
         await asyncio.sleep(2)
         there = await recsys(shop, "promote", "v2")
         assert (there["generation"], there["before"]) == ("v2", "main")
         await feeding
+        await feed(events[540:600])
         shadow.kill()  # what it knew of the switch must be in its state
         shadow = shop.start(ROLES, data="v2", GENERATION="v2")
         assert (await main.stop())[0] == 0, main.log[-3000:]
         main = shop.start(ROLES)
         await asyncio.gather(shadow.until_ready(), main.until_ready())
-        feeding = asyncio.create_task(feed(events[600:]))
+        feeding = asyncio.create_task(feed(events[600:840]))
         await asyncio.sleep(2)
         back = await recsys(shop, "promote", "main")
         assert (back["generation"], back["before"]) == ("main", "v2")
         await feeding
+        await feed(events[840:])
         await shop.settled()
         await settled(shop, f"{shop.prefix}.v2-behaviour")
 
@@ -173,17 +175,22 @@ class TestGenerations:
             await settled(wide, f"{shop.prefix}.wide-behaviour")
 
         async def astray(number: int) -> tuple[list[str], list[Any]]:
-            """Events in the partition after their own, and one that nobody can read."""
+            """Events in the partition after their own, broken ones, and what no copy can hold."""
             users = [f"astray{number}-{at}" for at in range(8)]
             for at, user in enumerate(users):
                 lane = partition_of(user.encode(), PARTITIONS)
                 body = json.dumps(event(user, f"i{at}", at)).encode()
+                headers = [("heavy", bytes(3_000_000))] if at % 4 == 0 else []
+                record = Record(user.encode(), body, headers)
                 away = (lane + 1) % PARTITIONS
-                await shop.produce(topics.BEHAVIOUR, [Record(user.encode(), body)], away)
-            broken = [Record(b"u1", b"broken"), Record(None, b"broken")]
+                await shop.produce(topics.BEHAVIOUR, [record], away, "gzip")
+                if headers:
+                    sent.extend(await shop.produce(topics.BEHAVIOUR, [record], lane, "gzip"))
+            heavy = [Record(b"u1", b" " * 3_000_000), Record(b"u1" * 1_000_000, b"{}")]
+            broken = [Record(b"u1", b"broken"), Record(None, b"broken"), *heavy]
             lane = partition_of(b"u1", PARTITIONS)
             return users, [
-                (await shop.produce(topics.BEHAVIOUR, [each], lane))[0] for each in broken
+                (await shop.produce(topics.BEHAVIOUR, [each], lane, "gzip"))[0] for each in broken
             ]
 
         def assert_alike(told: dict[str, Any]) -> None:
@@ -202,24 +209,26 @@ class TestGenerations:
 
         shadow = shop.start(ROLES, data="wide", **given)
         await shadow.until_ready()
-        feeding = asyncio.create_task(feed(events[300:600]))
+        feeding = asyncio.create_task(feed(events[300:540]))
         strayed, broken = await astray(1)  # main's to pass on and to refuse
         await asyncio.sleep(2)
         there = await recsys(shop, "promote", "wide")
         assert (there["generation"], there["before"]) == ("wide", "main")
         shadow.kill()
         await feeding
+        await feed(events[540:600])
         more = await astray(2)  # the wide one's
         assert (await main.stop())[0] == 0, main.log[-3000:]
         shadow = shop.start(ROLES, data="wide", **given)
         main = shop.start(ROLES)
         await asyncio.gather(shadow.until_ready(), main.until_ready())
         await both_settled()
-        feeding = asyncio.create_task(feed(events[600:]))
+        feeding = asyncio.create_task(feed(events[600:840]))
         await asyncio.sleep(2)
         back = await recsys(shop, "promote", "main", PARTITIONS=str(WIDE))
         assert (back["generation"], back["before"]) == ("main", "wide")
         await feeding
+        await feed(events[840:])
         await both_settled()
 
         name = shop.topic(topics.BEHAVIOUR)
@@ -282,3 +291,19 @@ def test_a_generation_keeps_apart_what_it_learns_and_shares_the_rest() -> None:
         "user-state.v1", "item-updates.v1", "item-state.v1", "item-factors.v1",
         "recommendations.v1",
     }  # fmt: skip
+
+
+def test_one_with_another_number_of_lanes_has_inputs_of_its_own_too() -> None:
+    shared = {each.name: each for each in wanted_topics(Settings(generation="v2"), 24)}
+    wide = {each.name: each for each in wanted_topics(Settings(generation="v2", partitions=48), 24)}
+    assert {name.removeprefix("recsys.v2.") for name in wide.keys() - shared.keys()} == {
+        "behaviour.v1", "requests.v1", "image-embeddings.v1", "forget.v1",
+    }  # fmt: skip
+    for name, each in wide.items():
+        lanes = 48 if name.startswith("recsys.v2.") else 24
+        assert each.partitions == (lanes if each.keyed == "user" else 1)
+    copied = wide["recsys.v2.requests.v1"]
+    assert copied.configs["retention.ms"] == wide["recsys.requests.v1"].configs["retention.ms"]
+    assert int(copied.configs["max.message.bytes"]) > topics.REQUESTS.message_bytes_max
+    main = {each.name for each in wanted_topics(Settings(partitions=48), 24)}
+    assert main <= shared.keys(), "main reads what is there, and says where the count differs"
