@@ -74,11 +74,8 @@ def _of_mirror(settings: Settings) -> Iterator[Permission]:
     yield Permission("group", group, "READ")
     yield Permission("transactional-id", f"{group}-", "WRITE", prefixed=True)
     for topic in USER_INPUTS:
-        for operation in _BOTH:
-            yield Permission("topic", topic.name(settings.own_prefix), operation)
-
-
-_BOTH: tuple[Operation, ...] = ("READ", "WRITE")
+        yield Permission("topic", topic.name(settings.own_prefix), "READ")
+        yield Permission("topic", topic.name(settings.own_prefix), "WRITE")
 
 
 def _names(settings: Settings, topic: Topic) -> set[str]:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,12 +88,9 @@ async def compare(settings: Settings, live: str) -> Comparison:
         for lane in range(partitions):
             here, there = await _lane(mine, lane), await _lane(other, lane)
             digests[lane] = here.users.digest() == there.users.digest()
-            counts += _equal(_records([here]), _records([there]))
+            counts += _equal(_records(here), _records(there))
     else:
-        counts = _equal(
-            _records([await _lane(mine, lane) for lane in range(mine.partitions)]),
-            _records([await _lane(other, lane) for lane in range(other.partitions)]),
-        )
+        counts = _equal(await _all_records(mine), await _all_records(other))
     at_here, at_there = await _positions(mine, partitions), await _positions(other, partitions)
     for lane in range(partitions):
         told.lanes.append(
@@ -120,14 +116,20 @@ async def live_generation(settings: Settings) -> str:
     return (await read_control(settings.connection(), settings.prefix)).latest(settings.prefix)
 
 
-def _records(lanes: Iterable[UserLane]) -> dict[bytes, bytes]:
-    """Fingerprints of all records of users, by key; what is of a lane itself is left out."""
+def _records(lane: UserLane) -> dict[bytes, bytes]:
+    """Fingerprints of all records of users, by key; what is of the lane itself is left out."""
     return {
         key: hashlib.blake2b(value or b"", digest_size=16).digest()
-        for lane in lanes
         for key, value in lane.users.records()
         if key != LANE_KEY
     }
+
+
+async def _all_records(settings: Settings) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for lane in range(settings.partitions):
+        found |= _records(await _lane(settings, lane))
+    return found
 
 
 def _equal(first: dict[bytes, bytes], second: dict[bytes, bytes]) -> Counter[str]:
