@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from recsys.settings import Settings
-from recsys.wanted import OWN
+from recsys.wanted import OWN, USER_INPUTS, mirrors
 from streams import topics
 from streams.permissions import Operation, Permission
 from streams.topics import Topic, dead_letters_of
@@ -12,7 +12,6 @@ FOLLOWED = (  # what every worker reads whole
     topics.CATALOGUE, topics.ITEM_STATE, topics.ITEM_FACTORS, topics.ITEM_EMBEDDINGS,
     topics.FORGET, topics.CONTROL,
 )  # fmt: skip
-USER_INPUTS = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS, topics.FORGET)
 
 READS: dict[str, tuple[Topic, ...]] = {
     "behaviour": (*USER_INPUTS, topics.USER_STATE),
@@ -34,14 +33,19 @@ WRITES: dict[str, tuple[Topic, ...]] = {
 GROUPS = {"behaviour": ("behaviour",), "items": ("items",), "images": ("uploads", "pictures")}
 
 
-def permissions(settings: Settings, roles: Iterable[str]) -> list[Permission]:
+def permissions(
+    settings: Settings, roles: Iterable[str], live_partitions: int | None = None
+) -> list[Permission]:
     """What a worker of these roles needs, each rule once."""
+    mirrored = live_partitions is not None and mirrors(settings, live_partitions)
     rules: dict[Permission, None] = {}
     for operation in _DESCRIBE:
         rule = Permission("topic", f"{settings.prefix}.", operation, prefixed=True)
         rules[rule] = None
     for role in roles:
         for rule in _of_role(settings, role):
+            rules[rule] = None
+        for rule in _of_mirror(settings) if mirrored and role == "behaviour" else ():
             rules[rule] = None
     return list(rules)
 
@@ -62,6 +66,16 @@ def _of_role(settings: Settings, role: str) -> Iterator[Permission]:
         yield Permission("transactional-id", f"{application}-{group}-", "WRITE", prefixed=True)
     if role == "items":
         yield Permission("transactional-id", f"{application}-refit", "WRITE")
+
+
+def _of_mirror(settings: Settings) -> Iterator[Permission]:
+    """To fill the generation's own inputs and to read them, beside the rules for the live ones."""
+    group = f"{settings.own_application}-mirror"
+    yield Permission("group", group, "READ")
+    yield Permission("transactional-id", f"{group}-", "WRITE", prefixed=True)
+    for topic in USER_INPUTS:
+        yield Permission("topic", topic.name(settings.own_prefix), "READ")
+        yield Permission("topic", topic.name(settings.own_prefix), "WRITE")
 
 
 def _names(settings: Settings, topic: Topic) -> set[str]:

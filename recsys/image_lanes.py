@@ -5,9 +5,8 @@ A lane here has no state: its round is decode, encode, write, commit.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
@@ -27,35 +26,9 @@ from streams.events import (
     ImageEmbedding,
     ItemEmbedding,
 )
+from streams.no_state import NoState
 
 LIST_K = 10
-
-
-class NoState:
-    """The state of a lane that keeps none."""
-
-    def begin(self) -> None:
-        """Nothing to start."""
-
-    def commit(self) -> None:
-        """Nothing to keep."""
-
-    def rollback(self) -> None:
-        """Nothing to take back."""
-
-    def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
-        """Nothing changed."""
-        return []
-
-    def load_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """There is no log."""
-
-    def snapshot(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 class ImageLanes:

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from recsys.settings import MAIN, Settings
 from recsys.switches import SUFFIX, Control
-from recsys.wanted import wanted_topics
+from recsys.wanted import live_partitions, mirrors, of_generation, wanted_topics
 from streams import admin, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
@@ -46,20 +46,20 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
     late; `main` or any other generation is gone back to in the same way.
     """
     connection = settings.connection()
-    target = settings.model_copy(update={"generation": generation})
-    await _check_topics(connection, target)
+    partitions = await live_partitions(settings)
+    target = await of_generation(settings, generation)
+    await _check_topics(connection, target, partitions)
     control = await read_control(connection, settings.prefix)
-    behaviour = topics.BEHAVIOUR.name(settings.prefix)
-    before = control.of(0).latest(behaviour)
+    before = control.latest(settings.prefix)
     if before == generation:
         raise PromotionError(f"{generation} writes the live lists already")
-    behind = sum((await lag(connection, target)).values())
+    behind = await events_behind(connection, target, partitions)
     if behind > lag_max:
         raise PromotionError(
             f"{generation} is {behind} events behind, {lag_max} are allowed: let its workers run"
         )
     names = [topic.name(settings.prefix) for topic in MARKED]
-    places = [Position(name, p) for name in names for p in range(settings.partitions)]
+    places = [Position(name, p) for name in names for p in range(partitions)]
     marker = Record(None, None, [(HEADER_PROMOTE, generation.encode())])
     producer = LaneProducer(connection, f"{settings.application}-promote", timeout_ms=TIMEOUT_MS)
     await producer.start()
@@ -69,10 +69,10 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
         for at, offset in offsets.items():
             control.of(at.partition).add(at.topic, offset, generation)
         records = {
-            Position(topics.CONTROL.name(settings.prefix), lane): [
+            Position(topics.CONTROL.name(settings.prefix), partition): [
                 Record(*change) for change in switches.dirty_records()
             ]
-            for lane, switches in control.lanes.items()
+            for partition, switches in control.partitions.items()
         }
         await producer.commit(records, {}, "")
     finally:
@@ -88,11 +88,22 @@ async def read_control(connection: Connection, prefix: str) -> Control:
     return control
 
 
-async def lag(connection: Connection, settings: Settings) -> dict[int, int]:
-    """How many events of behaviour a generation has yet to take, by lane."""
-    name = topics.BEHAVIOUR.name(settings.prefix)
-    places = [Position(name, p) for p in range(settings.partitions)]
-    done = await committed(connection, f"{settings.own_application}-behaviour", places)
+async def events_behind(connection: Connection, settings: Settings, partitions: int) -> int:
+    """How many events of the live partitions a generation has yet to take, itself or its mirror."""
+    name, application = topics.BEHAVIOUR.name(settings.prefix), settings.own_application
+    if not mirrors(settings, partitions):
+        return sum(await lags(connection, f"{application}-behaviour", name, partitions))
+    own, lanes = topics.BEHAVIOUR.name(settings.own_prefix), settings.partitions
+    copied = await lags(connection, f"{application}-behaviour", own, lanes)
+    # Behind what a mirror copied last lies the marker of its transaction.
+    learned = sum(max(0, lag - 1) for lag in copied)
+    return learned + sum(await lags(connection, f"{application}-mirror", name, partitions))
+
+
+async def lags(connection: Connection, group: str, topic: str, partitions: int) -> list[int]:
+    """How many offsets of each partition a group has yet to take."""
+    places = [Position(topic, p) for p in range(partitions)]
+    done = await committed(connection, group, places)
     consumer = reader(connection)
     await consumer.start()
     try:
@@ -100,11 +111,11 @@ async def lag(connection: Connection, settings: Settings) -> dict[int, int]:
     finally:
         await consumer.stop()
     # Markers of transactions take an offset each that nobody commits: they may show as lag.
-    return {at.partition: max(0, ends[TopicPartition(*at)] - done[at]) for at in places}
+    return [max(0, ends[TopicPartition(*at)] - done[at]) for at in places]
 
 
-async def _check_topics(connection: Connection, target: Settings) -> None:
-    wanted = wanted_topics(target)
+async def _check_topics(connection: Connection, target: Settings, partitions: int) -> None:
+    wanted = wanted_topics(target, partitions)
     found = await admin.find_topics(connection, [each.name for each in wanted])
     missing = [each.name for each in wanted if each.name not in found]
     if missing:

@@ -243,8 +243,9 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9][a-z0-9-]{0,30}$",
     )  # fmt: skip
     partitions: int = setting(
-        24, "lanes: partitions of the topics keyed by user; fixed for good", ge=1, le=1000
-    )
+        24, "lanes: partitions of the topics keyed by user; fixed for good, but a generation other"
+        " than main may have another number, and reads a mirror", ge=1, le=1000,
+    )  # fmt: skip
     item_partitions: int = setting(1, "partitions of the topics keyed by item", ge=1, le=100)
     replication: int = setting(1, "copies of each partition", ge=1, le=9)
     data_dir: Path = setting(Path(".recsys"), "folder of snapshots and encoders")

@@ -1,6 +1,7 @@
 """A generation beside the live one: rebuild it from the log, and compare the two."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,8 @@ from recsys.item_state import ItemState
 from recsys.promotion import read_control
 from recsys.settings import Settings
 from recsys.user_lane import UserLane
-from recsys.user_state import UserState
-from recsys.wanted import wanted_topics
+from recsys.user_state import LANE_KEY, UserState
+from recsys.wanted import find_wanted, live_partitions, mirrors, of_generation
 from recsys.worker import Worker
 from streams import admin, topics
 from streams.chunk import Position
@@ -27,8 +28,13 @@ QUIET_POLLS = 4  # markers of transactions can leave a lag of some offsets that 
 
 @dataclass
 class Comparison:
-    """Two generations side by side. Digests compare only where both have taken the same events."""
+    """Two generations side by side. Digests compare only where both have taken the same events.
 
+    With lanes of another number on one side no lane is another's like: `lanes` are then those of
+    the live inputs, their digests are `None`, and the users of all lanes are compared as one set.
+    """
+
+    lane_counts: dict[str, int] = field(default_factory=dict)
     lanes: list[dict[str, Any]] = field(default_factory=list)
     users: dict[str, int] = field(default_factory=dict)
     items_equal: bool = False
@@ -37,15 +43,15 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         return {
-            "lanes": self.lanes, "users": self.users, "items_equal": self.items_equal,
-            "quality": self.quality,
+            "lane_counts": self.lane_counts, "lanes": self.lanes, "users": self.users,
+            "items_equal": self.items_equal, "quality": self.quality,
         }  # fmt: skip
 
 
 async def rebuild(settings: Settings, tell: Any) -> None:
     """Make the generation's topics, and let a worker learn the log until it has caught up."""
     connection = settings.connection()
-    wanted = wanted_topics(settings)
+    wanted = await find_wanted(settings)
     await admin.create_topics(connection, wanted)
     for _ in range(TOPIC_POLLS):  # a topic is made before it can be seen
         if len(await admin.find_topics(connection, [each.name for each in wanted])) == len(wanted):
@@ -72,21 +78,27 @@ async def rebuild(settings: Settings, tell: Any) -> None:
 
 async def compare(settings: Settings, live: str) -> Comparison:
     """The generation of the settings beside the `live` one."""
-    mine, other = settings, settings.model_copy(update={"generation": live})
-    told = Comparison()
+    mine, other = settings, await of_generation(settings, live)
+    partitions = await live_partitions(settings)
+    told = Comparison({each.generation: each.partitions for each in (mine, other)})
+    alike = not (mirrors(mine, partitions) or mirrors(other, partitions))
     counts: Counter[str] = Counter()
-    for lane in range(settings.partitions):
-        here, there = await _lane(mine, lane), await _lane(other, lane)
-        first, second = dict(here.users.records()), dict(there.users.records())
-        counts["compared"] += len(first.keys() | second.keys())
-        counts["equal"] += sum(second.get(key) == value for key, value in first.items())
-        at_here, at_there = await _position(mine, lane), await _position(other, lane)
+    digests: list[bool | None] = [None] * partitions
+    if alike:
+        for lane in range(partitions):
+            here, there = await _lane(mine, lane), await _lane(other, lane)
+            digests[lane] = here.users.digest() == there.users.digest()
+            counts += _equal(_records(here), _records(there))
+    else:
+        counts = _equal(await _all_records(mine), await _all_records(other))
+    at_here, at_there = await _positions(mine, partitions), await _positions(other, partitions)
+    for lane in range(partitions):
         told.lanes.append(
             {
                 "lane": lane,
-                "offsets": {mine.generation: at_here, live: at_there},
-                "same_events": at_here == at_there,
-                "digests_equal": here.users.digest() == there.users.digest(),
+                "offsets": {mine.generation: at_here[lane], live: at_there[lane]},
+                "same_events": at_here[lane] == at_there[lane],
+                "digests_equal": digests[lane],
             }
         )
     told.users = {"records_compared": counts["compared"], "records_equal": counts["equal"]}
@@ -101,8 +113,28 @@ async def compare(settings: Settings, live: str) -> Comparison:
 
 async def live_generation(settings: Settings) -> str:
     """Who writes the live lists now."""
-    control = await read_control(settings.connection(), settings.prefix)
-    return control.of(0).latest(topics.BEHAVIOUR.name(settings.prefix))
+    return (await read_control(settings.connection(), settings.prefix)).latest(settings.prefix)
+
+
+def _records(lane: UserLane) -> dict[bytes, bytes]:
+    """Fingerprints of all records of users, by key; what is of the lane itself is left out."""
+    return {
+        key: hashlib.blake2b(value or b"", digest_size=16).digest()
+        for key, value in lane.users.records()
+        if key != LANE_KEY
+    }
+
+
+async def _all_records(settings: Settings) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for lane in range(settings.partitions):
+        found |= _records(await _lane(settings, lane))
+    return found
+
+
+def _equal(first: dict[bytes, bytes], second: dict[bytes, bytes]) -> Counter[str]:
+    equal = sum(second.get(key) == value for key, value in first.items())
+    return Counter(compared=len(first.keys() | second.keys()), equal=equal)
 
 
 async def _lane(settings: Settings, lane: int) -> UserLane:
@@ -132,10 +164,13 @@ async def _items(settings: Settings) -> ItemState:
     return items
 
 
-async def _position(settings: Settings, lane: int) -> int:
-    source = Position(topics.BEHAVIOUR.name(settings.prefix), lane)
-    group = f"{settings.own_application}-behaviour"
-    return (await committed(settings.connection(), group, [source]))[source]
+async def _positions(settings: Settings, partitions: int) -> list[int]:
+    """How far a generation, or its mirror, has taken each live partition."""
+    sources = [Position(topics.BEHAVIOUR.name(settings.prefix), p) for p in range(partitions)]
+    role = "mirror" if mirrors(settings, partitions) else "behaviour"
+    group = f"{settings.own_application}-{role}"
+    found = await committed(settings.connection(), group, sources)
+    return [found[source] for source in sources]
 
 
 async def _lists(settings: Settings, prefix: str) -> dict[tuple[int, int], frozenset[str]]:

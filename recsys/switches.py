@@ -1,7 +1,7 @@
 """Which generation writes the live lists, and from which offset on.
 
-A generation is a set of workers with state topics and groups of their own; all generations read the
-same input topics. `recsys promote` appends a marker to each partition of the inputs, in one
+A generation is a set of workers with state topics and groups of their own; all generations answer
+the same input topics. `recsys promote` appends a marker to each partition of the inputs, in one
 transaction: from the marker's offset on the lists belong to the generation it names, before it to
 the one before. Every generation meets the marker at the same offset, so no list is missing and none
 is written twice, however far one is behind the other. The markers are facts of the log: they are
@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from recsys.settings import MAIN
+from streams import topics
 from streams.events import HEADER_PROMOTE
 
 SUFFIX = b"\xff\xfc"  # after the topic's name; what ends so is neither a user's row nor a list owed
@@ -24,8 +25,19 @@ VERSION = 1
 Change = tuple[bytes, bytes | None]
 
 
+def input_name(topic: str, partition: int) -> str:
+    """The name of an input's switches in a lane that reads a mirror of all its partitions.
+
+    >>> input_name("shop.behaviour.v1", 3)
+    'shop.behaviour.v1/3'
+    """
+    return f"{topic}/{partition}"
+
+
 class Switches:
-    """The switches of one lane, by input topic.
+    """The switches that a lane knows, by input: a topic, of which it reads its own partition.
+
+    A lane that reads a mirror knows those of all partitions, by `input_name`.
 
     >>> switches = Switches()
     >>> switches.add("shop.behaviour.v1", 7, "v2")
@@ -44,35 +56,35 @@ class Switches:
         """Start a round. What a round learns here needs no taking back: it stands in the log."""
         self._changed.clear()
 
-    def add(self, topic: str, offset: int, generation: str) -> None:
-        """From this offset of the topic on a generation writes the lists."""
-        known = self._of.setdefault(topic, [])
+    def add(self, at: str, offset: int, generation: str) -> None:
+        """From this offset of the input on a generation writes the lists."""
+        known = self._of.setdefault(at, [])
         if (offset, generation) not in known:
             insort(known, (offset, generation))
-        self._changed.add(topic)
+        self._changed.add(at)
 
-    def live(self, topic: str, offset: int) -> str:
+    def live(self, at: str, offset: int) -> str:
         """Whose the list is that answers this offset."""
-        known = self._of.get(topic, ())
-        at = bisect_right(known, offset, key=lambda switch: switch[0])
-        return known[at - 1][1] if at else MAIN
+        known = self._of.get(at, ())
+        place = bisect_right(known, offset, key=lambda switch: switch[0])
+        return known[place - 1][1] if place else MAIN
 
-    def latest(self, topic: str) -> str:
+    def latest(self, at: str) -> str:
         """Whose the lists are after the last switch."""
-        known = self._of.get(topic)
+        known = self._of.get(at)
         return known[-1][1] if known else MAIN
 
     def dirty_records(self) -> list[Change]:
         """The round's changes, as records of the state log."""
-        return [self._record(topic) for topic in sorted(self._changed)]
+        return [self._record(at) for at in sorted(self._changed)]
 
     def snapshot(self) -> list[Change]:
         """All of it, as records."""
-        return [self._record(topic) for topic in sorted(self._of)]
+        return [self._record(at) for at in sorted(self._of)]
 
-    def _record(self, topic: str) -> Change:
-        body = json.dumps(self._of[topic]).encode()
-        return topic.encode() + SUFFIX, bytes([VERSION]) + body
+    def _record(self, at: str) -> Change:
+        body = json.dumps(self._of[at]).encode()
+        return at.encode() + SUFFIX, bytes([VERSION]) + body
 
     def load_records(self, records: Iterable[Change]) -> None:
         """Take records whose keys end in SUFFIX. Raises ValueError for an unknown version."""
@@ -88,14 +100,26 @@ class Switches:
 
 
 class Control:
-    """The control topic: the switches of every lane."""
+    """The control topic: the switches of every partition of the live inputs."""
 
     def __init__(self) -> None:
-        self.lanes: dict[int, Switches] = {}
+        self.partitions: dict[int, Switches] = {}
 
-    def of(self, lane: int) -> Switches:
-        """The switches of a lane."""
-        return self.lanes.setdefault(lane, Switches())
+    def of(self, partition: int) -> Switches:
+        """The switches of a partition of the inputs, by topic."""
+        return self.partitions.setdefault(partition, Switches())
+
+    def latest(self, prefix: str) -> str:
+        """Who writes the lists after the last promotion; all partitions say the same."""
+        return self.of(0).latest(topics.BEHAVIOUR.name(prefix))
+
+    def records(self) -> list[Change]:
+        """All of them, as a lane keeps them that reads a mirror: by `input_name`."""
+        return [
+            (input_name(key[: -len(SUFFIX)].decode(), partition).encode() + SUFFIX, value)
+            for partition, switches in self.partitions.items()
+            for key, value in switches.snapshot()
+        ]
 
     def load(self, records: Iterable[ConsumerRecord]) -> None:
         """Take records of the control topic."""

@@ -20,15 +20,17 @@ from recsys import metrics
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.list_budget import ListBudget
+from recsys.mirror import originals
 from recsys.owed import Owed
 from recsys.photos import Photo, Photos
 from recsys.pipeline import LISTS_AT_ONCE, Pipeline, no_photo
 from recsys.ranked import Ranked
 from recsys.settings import MAIN
-from recsys.switches import Control, promoted
+from recsys.switches import Control, input_name, promoted
 from recsys.tracing import Trace, Tracer, trace_of
 from recsys.user_lane import UserLane
 from recsys.user_state import StateLimits, UserState
+from recsys.wanted import URGENT, USER_INPUTS
 from streams import codec, dead_letters, topics
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
@@ -42,6 +44,7 @@ from streams.events import (
     RecommendationRequest,
     Trigger,
 )
+from streams.fitted import fitted
 from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)
@@ -52,12 +55,17 @@ IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
 
 @dataclass(frozen=True)
 class UserLanesConfig:
-    """Names and bounds of the behaviour role. Rates are for the whole worker."""
+    """Names and bounds of the behaviour role. Rates are for the whole worker.
+
+    `partitions` are those of the live inputs; a lane reads one of them, or where `mirrored` a
+    partition of the generation's own mirror of all of them.
+    """
 
     prefix: str = "recsys"
     own_prefix: str = "recsys"
     generation: str = MAIN
     partitions: int = 24
+    mirrored: bool = False
     k: int = 10
     lists_per_s_max: float = 2500.0
     list_delay_ms_max: int = 2000
@@ -83,9 +91,9 @@ class UserLanes:
         self._budget = ListBudget(config.lists_per_s_max)
         self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
         name = config.prefix
+        read = config.own_prefix if config.mirrored else name
+        self._topics = {topic.name(read): topic for topic in USER_INPUTS}
         self._behaviour = topics.BEHAVIOUR.name(name)
-        self._requests = topics.REQUESTS.name(name)
-        self._embeddings = topics.IMAGE_EMBEDDINGS.name(name)
         self._forget = topics.FORGET.name(name)
         self._lists = topics.RECOMMENDATIONS.name(name)
         # A generation that is not live writes lists aside, to be compared; the main one none.
@@ -96,12 +104,12 @@ class UserLanes:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the role reads: lane p is partition p of each."""
-        return self._behaviour, self._requests, self._embeddings, self._forget
+        return tuple(self._topics)
 
     @property
     def urgent(self) -> frozenset[str]:
         """Somebody looks at a screen and waits for these to be answered."""
-        return frozenset((self._requests, self._embeddings))
+        return frozenset(name for name, topic in self._topics.items() if topic in URGENT)
 
     # -- what the lanes ask
 
@@ -109,7 +117,8 @@ class UserLanes:
         """An empty lane."""
         users = UserState(self.pipeline.items, self._config.limits)
         state = UserLane(users, Photos(self._config.image_half_life_days))
-        state.switches.load_records(self.control.of(lane).snapshot())
+        control, mirrored = self.control, self._config.mirrored
+        state.switches.load_records(control.records() if mirrored else control.of(lane).snapshot())
         return state
 
     def opened(self, lane: int, state: UserLane) -> None:
@@ -131,17 +140,25 @@ class UserLanes:
         """One round: learn all of it, write the lists that the budget has room for."""
         outcome = Outcome()
         for chunk in chunks:
-            if chunk.source.topic == self._behaviour:
-                self._learn(lane, state, chunk, outcome)
-            elif chunk.source.topic == self._embeddings:
-                self._see(lane, state, chunk, outcome)
-            elif chunk.source.topic == self._forget:
-                self._remove(lane, state, chunk, outcome)
+            topic = self._topics[chunk.source.topic]
+            records = self._live_records(topic, chunk)
+            if topic is topics.BEHAVIOUR:
+                self._learn(lane, state, records, outcome)
+            elif topic is topics.IMAGE_EMBEDDINGS:
+                self._see(lane, state, records, outcome)
+            elif topic is topics.FORGET:
+                self._remove(state, records, outcome)
             else:
-                self._answer_requests(lane, state, chunk, outcome)
+                self._answer_requests(lane, state, records, outcome)
         self._pay_owed(lane, state, outcome)
         self._count_sources()
         return outcome
+
+    def _live_records(self, topic: topics.Topic, chunk: Chunk) -> list[Any]:
+        """The chunk's records, at their places in the live topic."""
+        if not self._config.mirrored:
+            return chunk.records
+        return originals(chunk.records, topic.name(self._config.prefix))
 
     def _count_sources(self) -> None:
         """Which sources found the items of the round's lists."""
@@ -155,8 +172,8 @@ class UserLanes:
 
     # -- events
 
-    def _learn(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
-        events, records = self._read(topics.BEHAVIOUR, lane, state, chunk, outcome)
+    def _learn(self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
+        events, records = self._read(topics.BEHAVIOUR, state, taken, outcome)
         if not events:
             return
         users = state.users
@@ -189,7 +206,7 @@ class UserLanes:
                 (metrics.HIT if int(batch.items[at]) in shown[user_id] else metrics.MISS).inc()
             if ranked is None:
                 continue
-            trigger = _trigger("event", chunk.source, record.offset)
+            trigger = _trigger("event", record)
             time_ms = cast(int, event.timestamp)
             trace = trace_of(record)
             self._write_list(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
@@ -209,7 +226,7 @@ class UserLanes:
         if len(updates):
             packed = Record(None, updates.encode(self.pipeline.items))
             outcome.add(Position(self._item_updates, 0), packed)
-        metrics.events(chunk.source.topic, len(events), events[-1].timestamp)
+        metrics.events(self._behaviour, len(events), events[-1].timestamp)
 
     def _share_budget(self, batch: EventBatch) -> tuple[NDArray[np.bool_], list[int]]:
         """Which events have a list of their own, and whose lists wait."""
@@ -254,7 +271,10 @@ class UserLanes:
         ]  # fmt: skip
         lists = self.pipeline.answer(users, [ask for _, _, ask in asked])
         for (user_id, owed, _), ranked in zip(asked, lists, strict=True):
-            trigger = _trigger("event", Position(self._behaviour, lane), owed.offset)
+            trigger = Trigger(
+                kind="event", topic=self._behaviour, partition=self._home(lane, user_id),
+                offset=owed.offset,
+            )  # fmt: skip
             self._write_list(
                 lane, state, outcome, ranked, user_id, trigger, owed.event_time_ms,
                 trace=state.traces.pop(user_id, None),
@@ -264,15 +284,17 @@ class UserLanes:
 
     # -- requests
 
-    def _answer_requests(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
-        requests, records = self._read(topics.REQUESTS, lane, state, chunk, outcome)
+    def _answer_requests(
+        self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome
+    ) -> None:
+        requests, records = self._read(topics.REQUESTS, state, taken, outcome)
         request: RecommendationRequest
         for request, record in zip(requests, records, strict=True):
             time_ms = cast(int, request.timestamp) or int(record.timestamp)
             slot = state.users.find(request.user_id)
             photo = self._photo(state, request.user_id, time_ms)
             ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request, photo)
-            trigger = _trigger("request", chunk.source, record.offset)
+            trigger = _trigger("request", record)
             user_id, request_id = request.user_id, request.request_id
             self._write_list(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
@@ -281,15 +303,15 @@ class UserLanes:
 
     # -- photos
 
-    def _see(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+    def _see(self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
         """Photos move their users' profiles, and each is answered by a list."""
-        seen, records = self._read(topics.IMAGE_EMBEDDINGS, lane, state, chunk, outcome)
+        seen, records = self._read(topics.IMAGE_EMBEDDINGS, state, taken, outcome)
         embedding: ImageEmbedding
         for embedding, record in zip(seen, records, strict=True):
             if embedding.encoder != self.pipeline.vectors.encoder_id:
                 known = self.pipeline.vectors.encoder_id or "none"
                 error = DecodeError("image", "encoder", f"{embedding.encoder}, not {known}")
-                self._refuse(lane, state, record, error, outcome)
+                self._refuse(state, record, error, outcome)
                 continue
             user_id, time_ms = embedding.user_id, embedding.timestamp
             vector = np.frombuffer(embedding.vector, "<f4")
@@ -298,7 +320,7 @@ class UserLanes:
             near = self.pipeline.association(state.users, slot, newest)
             state.photos.see(user_id, embedding.encoder, time_ms, vector, near)
             ranked = self.pipeline.recommend(state.users, slot, time_ms, embedding.k, photo=newest)
-            trigger = _trigger("upload", chunk.source, record.offset)
+            trigger = _trigger("upload", record)
             self._write_list(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
                 trace=trace_of(record), upload_id=embedding.upload_id,
@@ -309,9 +331,9 @@ class UserLanes:
 
     # -- forgetting
 
-    def _remove(self, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome) -> None:
+    def _remove(self, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
         """Remove who asked for it, in the transaction that says so."""
-        asked, _ = self._read(topics.FORGET, lane, state, chunk, outcome)
+        asked, _ = self._read(topics.FORGET, state, taken, outcome)
         for message in asked:
             if message is None:
                 continue
@@ -328,21 +350,22 @@ class UserLanes:
     # -- shared steps
 
     def _read(
-        self, topic: topics.Topic, lane: int, state: UserLane, chunk: Chunk, outcome: Outcome
+        self, topic: topics.Topic, state: UserLane, taken: list[Any], outcome: Outcome
     ) -> tuple[list[Any], list[Any]]:
-        """Decode a chunk; dead letters and records of other lanes are written on the way."""
+        """Decode records; dead letters and those of other partitions are written on the way."""
         messages, records, bad = codec.decode_chunk(
-            topic, self._without_markers(state, chunk), self._config.future_ms_max
+            topic, self._without_markers(state, taken), self._config.future_ms_max
         )
-        known = state.users.find
+        known, mirrored = state.users.find, self._config.mirrored
         kept_messages, kept_records = [], []
         for message, record in zip(messages, records, strict=True):
             if message is None:  # a tombstone of the forget log: who came back is learned anyway
                 continue
-            if known(message.user_id) == NONE:
+            # A user known to a lane is at home in its partition; a mirror's has several.
+            if mirrored or known(message.user_id) == NONE:
                 home = partition_of(record.key, self._config.partitions)
-                if home != lane:
-                    if self._is_live(state, record.topic, record.offset):
+                if home != record.partition:
+                    if self._is_live(state, record):
                         self._pass_on(home, record, outcome)
                     continue
             if (
@@ -363,46 +386,58 @@ class UserLanes:
             kept_messages.append(message)
             kept_records.append(record)
         for record, error in bad:
-            self._refuse(lane, state, record, error, outcome)
+            self._refuse(state, record, error, outcome)
         return kept_messages, kept_records
 
-    def _without_markers(self, state: UserLane, chunk: Chunk) -> list[Any]:
-        """The chunk's records; markers of a promotion take effect from their offset on."""
-        markers = [(record, promoted(record)) for record in chunk.records if record.key is None]
-        found = {record.offset: name for record, name in markers if name is not None}
-        if not found:
-            return chunk.records
-        for offset, name in found.items():
-            state.switches.add(chunk.source.topic, offset, name)
-            log.info("generation.promoted", name=name, source=chunk.source, offset=offset)
-        return [record for record in chunk.records if record.offset not in found]
+    def _without_markers(self, state: UserLane, taken: list[Any]) -> list[Any]:
+        """The records; markers of a promotion take effect from their places on."""
+        kept = []
+        for record in taken:
+            name = promoted(record) if record.key is None else None
+            if name is None:
+                kept.append(record)
+                continue
+            at = self._switched(record.topic, record.partition)
+            state.switches.add(at, record.offset, name)
+            log.info("generation.promoted", name=name, source=at, offset=record.offset)
+        return kept
 
-    def _is_live(self, state: UserLane, topic: str, offset: int) -> bool:
-        """Whether what a record causes outside of our own topics is ours to write."""
+    def _switched(self, topic: str, partition: int) -> str:
+        """By what name the lane keeps the switches of a partition."""
+        return input_name(topic, partition) if self._config.mirrored else topic
+
+    def _is_live(self, state: UserLane, at: Any) -> bool:
+        """Whether what a record, or its trigger, causes outside of our own topics is ours."""
         if not len(state.switches):
             return self._config.generation == MAIN
-        if topic == self._forget:  # it is compacted, and can hold no marker
-            return state.switches.latest(self._behaviour) == self._config.generation
-        return state.switches.live(topic, offset) == self._config.generation
+        if at.topic == self._forget:  # it is compacted, and can hold no marker
+            newest = self._switched(self._behaviour, at.partition)
+            return state.switches.latest(newest) == self._config.generation
+        switched = self._switched(at.topic, at.partition)
+        return state.switches.live(switched, at.offset) == self._config.generation
 
-    def _refuse(
-        self, lane: int, state: UserLane, record: Any, error: DecodeError, outcome: Outcome
-    ) -> None:
-        if not self._is_live(state, record.topic, record.offset):
+    def _home(self, lane: int, user_id: str) -> int:
+        """The partition of the live inputs, and of their lists, that a user of the lane has."""
+        mirrored = self._config.mirrored
+        return partition_of(user_id.encode(), self._config.partitions) if mirrored else lane
+
+    def _refuse(self, state: UserLane, record: Any, error: DecodeError, outcome: Outcome) -> None:
+        if not self._is_live(state, record):
             return
-        target = Position(topics.dead_letter_name(record.topic), lane)
+        target = Position(topics.dead_letter_name(record.topic), record.partition)
         outcome.add(target, dead_letters.dead_letter(record, error))
         metrics.dead_letter(record.topic, error.reason)
 
     def _pass_on(self, home: int, record: Any, outcome: Outcome) -> None:
-        """Another client's partitioner put it here: send it to its own lane, once."""
+        """Another client's partitioner put it there: send it to its own partition, once."""
         origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
         headers = [(name, value) for name, value in record.headers if name != HEADER_ORIGIN]
         headers.append((HEADER_ORIGIN, origin))
         # Its time decides whether the event is of the future: ours may be wrong. -1 is none.
         time_ms = record.timestamp if record.timestamp >= 0 else None
         passed = Record(record.key, record.value, headers, time_ms)
-        outcome.add(Position(record.topic, home), passed)
+        bytes_max = topics.topic_of(record.topic).message_bytes_max
+        outcome.add(Position(record.topic, home), fitted(passed, bytes_max))
         metrics.passed_on(record.topic)
 
     def _write_list(
@@ -419,13 +454,15 @@ class UserLanes:
         request_id: str | None = None,
         upload_id: str | None = None,
     ) -> None:
-        live = self._is_live(state, trigger.topic, trigger.offset)
-        target = self._lists if live else self._lists_aside
-        if target is None:
+        if self._is_live(state, trigger):  # whoever is answered is at home in that partition
+            target = Position(self._lists, trigger.partition)
+        elif self._lists_aside is not None:
+            target = Position(self._lists_aside, lane)
+        else:
             return
         version = self.pipeline.model_version
         answer = RankedList(
-            list_id=f"{trigger.topic}/{lane}/{trigger.offset}@{version}",
+            list_id=f"{trigger.topic}/{trigger.partition}/{trigger.offset}@{version}",
             user_id=user_id,
             trigger=trigger,
             items=self.pipeline.explain(ranked),
@@ -440,13 +477,13 @@ class UserLanes:
         if trace is not None:
             headers.append((HEADER_TRACEPARENT, self._tracer.list_made(trace, answer)))
         record = Record(user_id.encode(), codec.encode(answer), headers)
-        outcome.add(Position(target, lane), record)
+        outcome.add(target, record)
         metrics.list_written(trigger.kind)
         self._found.append(ranked.found)
 
 
-def _trigger(kind: Literal["event", "request", "upload"], source: Position, offset: int) -> Trigger:
-    return Trigger(kind=kind, topic=source.topic, partition=source.partition, offset=offset)
+def _trigger(kind: Literal["event", "request", "upload"], record: Any) -> Trigger:
+    return Trigger(kind=kind, topic=record.topic, partition=record.partition, offset=record.offset)
 
 
 def _category(embedding: ImageEmbedding) -> str:

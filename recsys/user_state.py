@@ -26,7 +26,7 @@ DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
 SURPLUS_SHARE = 64  # where there are too many users, one in so many more goes with the surplus
 FOREVER_S = 2**32
-_LANE_KEY = b"\xff\xff"
+LANE_KEY = b"\xff\xff"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class UserState:
         heads = heads[self.heads["events"][heads] > 0]
         pages = pages[self.pages["user"][pages] != NONE]
         version = bytes([state_format.VERSION])
-        records: list[Record] = [(_LANE_KEY, version + self.lane.astype("<i8").tobytes())]
+        records: list[Record] = [(LANE_KEY, version + self.lane.astype("<i8").tobytes())]
         records += [
             (name(slot).encode() + b"\0\0", version + row)
             for slot, row in zip(heads.tolist(), self.heads.encode(heads), strict=True)
@@ -228,7 +228,7 @@ class UserState:
         pages: dict[int, bytes] = {}
         self._silent_s = 0
         for key, value in records:
-            if key == _LANE_KEY:
+            if key == LANE_KEY:
                 if value is not None:
                     self.lane[:] = np.frombuffer(state_format.body("lane", value), "<i8")
                 continue

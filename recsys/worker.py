@@ -22,6 +22,7 @@ from recsys.factors import Factors, Refit
 from recsys.forgotten import Forgotten
 from recsys.item_lanes import ItemLanes
 from recsys.item_state import ItemState
+from recsys.mirror import Mirror
 from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, default_models
 from recsys.pipeline_settings import pipeline_config, rules_of
@@ -33,7 +34,7 @@ from recsys.tracing import Tracer, open_tracer
 from recsys.user_lanes import UserLanes, UserLanesConfig
 from recsys.user_state import StateLimits
 from recsys.vectors import ProductVectors
-from recsys.wanted import wanted_topics
+from recsys.wanted import live_partitions, mirrors, wanted_topics
 from recsys.warm_up import practise
 from streams import admin, codec, interpreter, permissions, topics
 from streams.compute import Compute
@@ -75,6 +76,7 @@ class Worker:
         self.tracer = tracer_of(settings)
         self.compute = Compute(thread=True)
         self.tail = Tail(self.connection, self._loaders(), self.compute)
+        self.live_partitions = settings.partitions
         self.users: UserLanes | None = None
         self.workers: list[RoleWorker[Any]] = []
         self.started_at = time.monotonic()
@@ -148,10 +150,11 @@ class Worker:
                 "generations share what photos say, the images role reads them once: start "
                 f"{settings.generation} with --role behaviour --role items"
             )
-        wanted = wanted_topics(settings)
-        names = [each.name for each in wanted]
-        rules = acls.permissions(settings, self.roles)
         try:
+            self.live_partitions = await live_partitions(settings)
+            wanted = wanted_topics(settings, self.live_partitions)
+            names = [each.name for each in wanted]
+            rules = acls.permissions(settings, self.roles, self.live_partitions)
             lacking = await permissions.missing(self.connection, rules, names)
             found = await admin.find_topics(self.connection, names)
         except admin.AdminError as error:
@@ -170,10 +173,11 @@ class Worker:
         """What each role runs: the name of its group, the application, and its state topic."""
         settings = self.settings
         if "behaviour" in self.roles:
-            self.users = UserLanes(
-                self.pipeline, user_lanes_config(settings), self.forgotten, self.control,
-                self.tracer,
-            )  # fmt: skip
+            if mirrors(settings, self.live_partitions):
+                mirror = Mirror(settings.prefix, settings.own_prefix, settings.partitions)
+                yield "mirror", mirror, None
+            config = user_lanes_config(settings, self.live_partitions)
+            self.users = UserLanes(self.pipeline, config, self.forgotten, self.control, self.tracer)
             yield "behaviour", self.users, topics.USER_STATE
         if "items" in self.roles:
             items = ItemLanes(
@@ -234,8 +238,7 @@ class Worker:
 
     def _is_live(self) -> bool:
         """Whether our generation writes the lists, after the last promotion."""
-        behaviour = topics.BEHAVIOUR.name(self.settings.prefix)
-        return self.control.of(0).latest(behaviour) == self.settings.generation
+        return self.control.latest(self.settings.prefix) == self.settings.generation
 
     def lag_records(self) -> int:
         """Records that wait in all our partitions."""
@@ -279,14 +282,15 @@ def tracer_of(settings: Settings) -> Tracer:
         raise WorkerFailedError(f"worker.trace_endpoint needs recsys[tracing]: {error}") from error
 
 
-def user_lanes_config(settings: Settings) -> UserLanesConfig:
+def user_lanes_config(settings: Settings, live_partitions: int) -> UserLanesConfig:
     """The behaviour role's part of the settings."""
     mine, state = settings.worker, settings.state
     return UserLanesConfig(
         prefix=settings.prefix,
         own_prefix=settings.own_prefix,
         generation=settings.generation,
-        partitions=settings.partitions,
+        partitions=live_partitions,
+        mirrored=mirrors(settings, live_partitions),
         k=settings.rank.k,
         lists_per_s_max=2.5 * mine.list_events_per_s_max,
         list_delay_ms_max=mine.list_delay_ms_max,

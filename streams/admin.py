@@ -225,15 +225,17 @@ def _partition_sentence(wanted: WantedTopic, found: FoundTopic) -> str:
 def _lane_differences(
     wanted: Sequence[WantedTopic], found: dict[str, FoundTopic]
 ) -> list[Difference]:
-    counts: dict[int, str] = {}
-    for each in wanted:
-        if each.keyed == "user" and each.name in found:
-            counts.setdefault(found[each.name].partitions, each.name)
-    if len(counts) < 2:
-        return []
-    told = " and ".join(f"{name} has {count}" for count, name in counts.items())
-    sentence = f"topics keyed by user must have one partition count: {told}"
-    return [Difference(next(iter(counts.values())), "error", sentence)]
+    differences = []
+    for lanes in sorted({each.partitions for each in wanted if each.keyed == "user"}):
+        counts: dict[int, str] = {}
+        for each in wanted:
+            if each.keyed == "user" and each.partitions == lanes and each.name in found:
+                counts.setdefault(found[each.name].partitions, each.name)
+        if len(counts) > 1:
+            told = " and ".join(f"{name} has {count}" for count, name in counts.items())
+            sentence = f"topics keyed by user must have one partition count: {told}"
+            differences.append(Difference(next(iter(counts.values())), "error", sentence))
+    return differences
 
 
 def _config_differences(wanted: WantedTopic, found: FoundTopic) -> list[Difference]:

@@ -17,7 +17,7 @@ class Position(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is to be written: a `None` value is a tombstone, without a time it has that of now."""
+    """What is to be written: a `None` value is a tombstone; without a time it gets that of now."""
 
     key: bytes | None
     value: bytes | None

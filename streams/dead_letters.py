@@ -21,6 +21,8 @@ from streams.events import (
     HEADER_DLQ_TOPIC,
     HEADER_ORIGIN,
 )
+from streams.fitted import fitted
+from streams.topics import topic_of
 
 _OURS = (
     HEADER_DLQ_TOPIC,
@@ -82,7 +84,10 @@ def resolves(record: IncomingRecord) -> str | None:
 
 
 def dead_letter(record: IncomingRecord, error: DecodeError) -> Record:
-    """The dead letter of a record, for the topic `dead_letter_name(record.topic)`."""
+    """The dead letter of a record, for the topic `dead_letter_name(record.topic)`.
+
+    It has what the topic has room for: a record that came compressed can be larger than its limit.
+    """
     original = tuple((name, value or b"") for name, value in record.headers if name not in _OURS)
     why = (
         record.topic,
@@ -94,7 +99,8 @@ def dead_letter(record: IncomingRecord, error: DecodeError) -> Record:
         error.message,
     )
     ours = tuple((name, text.encode()) for name, text in zip(_OURS, why, strict=True))
-    return Record(record.key, record.value, original + ours)
+    letter = Record(record.key, record.value, original + ours)
+    return fitted(letter, topic_of(record.topic).copy_bytes_max)
 
 
 def parse(record: IncomingRecord) -> DeadLetter:

@@ -211,6 +211,7 @@ HEADER_TIMESTAMP = "recsys-timestamp"
 HEADER_K = "recsys-k"
 HEADER_ORIGIN = "recsys-origin"  # "topic/partition/offset" of a record passed on to its own lane
 HEADER_PROMOTE = "recsys-promote"  # alone on a record: a generation writes the lists from here on
+HEADER_PLACE = "recsys-place"  # "partition/offset" of the live record that a mirror copied
 HEADER_DLQ_TOPIC = "recsys-dlq-topic"
 HEADER_DLQ_PARTITION = "recsys-dlq-partition"
 HEADER_DLQ_OFFSET = "recsys-dlq-offset"

@@ -113,7 +113,7 @@ async def read_topic(
 
 
 def again(record: ConsumerRecord) -> Record:
-    """A record as it is sent again: the same bytes and time, and an id that tells it is the same.
+    """A record as it is sent again: bytes and time, and an id that tells it is the same event.
 
     Where no header names it, its first position does; a body's own event_id goes before both.
     """

@@ -113,6 +113,10 @@ _PROMOTED = {
     events.HEADER_PROMOTE: "Alone, on a record without key and body: from here on this generation "
     "writes the lists.",
 }
+_PLACED = {
+    events.HEADER_PLACE: "Only on copies in a generation's mirror, the last of a copy's headers: "
+    "where the record lies in the live topic, as partition/offset.",
+}
 RESOLVED_HEADER = {
     events.HEADER_DLQ_RESOLVED: "Alone, on a record without key and body: the dead letter at this "
     "partition/offset was sent back by recsys replay --dlq.",
@@ -130,6 +134,8 @@ def headers_of(topic: Topic) -> dict[str, str]:
         headers |= _PASSED_ON
     if topic in (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS):
         headers |= _PROMOTED
+    if topic in (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS, topics.FORGET):
+        headers |= _PLACED
     return headers
 
 

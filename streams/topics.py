@@ -45,6 +45,11 @@ class Topic:
         """
         return f"{prefix}.{self.suffix}"
 
+    @property
+    def copy_bytes_max(self) -> int:
+        """What a topic of copies of its records takes: they have headers of ours as well."""
+        return self.message_bytes_max + HEADERS_BYTES_MAX
+
 
 def dead_letter_name(topic_name: str) -> str:
     """Name of the topic that takes what could not be read of another.
@@ -60,7 +65,7 @@ def dead_letters_of(topic: Topic) -> Topic:
     return Topic(
         dead_letter_name(topic.suffix), topic.keyed, None, "binary", "delete",
         f"what could not be read of {topic.suffix}", broker_time=True, retention_ms=30 * DAY_MS,
-        message_bytes_max=topic.message_bytes_max + HEADERS_BYTES_MAX,
+        message_bytes_max=topic.copy_bytes_max,
     )  # fmt: skip
 
 
@@ -150,3 +155,15 @@ TOPICS: tuple[Topic, ...] = (
     USER_STATE, ITEM_UPDATES, ITEM_STATE, ITEM_FACTORS, IMAGE_EMBEDDINGS, ITEM_EMBEDDINGS,
     CONTROL,
 )  # fmt: skip
+
+
+def topic_of(name: str) -> Topic:
+    """The topic of a full name, or of its dead letters', under any prefix. Raises KeyError.
+
+    >>> topic_of("shop.behaviour.v1").suffix
+    'behaviour.v1'
+    """
+    for topic in TOPICS:
+        if name.removesuffix(".dlq").endswith(f".{topic.suffix}"):
+            return topic
+    raise KeyError(name)

@@ -18,16 +18,9 @@ def forget(
     The workers do it; what they did holds after a restore and after a replay of the old log. Events
     from now on are learned afresh.
     """
-    from streams import topics
-
     given = settings()
     now_ms = time.time_ns() // 1_000_000
-    run(_write(given, user, now_ms))
-    kept = {
-        topic.name(given.prefix): topic.retention_ms // topics.DAY_MS
-        for topic in topics.TOPICS
-        if topic.keyed == "user" and topic.retention_ms is not None
-    }
+    kept = run(_write(given, user, now_ms))
     if as_json:
         print_json({"user_id": user, "timestamp": now_ms, "days_until_deleted": kept})
         return
@@ -36,7 +29,9 @@ def forget(
         say(f"Records in {name} that are theirs go when they are {days} days old.")
 
 
-async def _write(given: Settings, user: str, now_ms: int) -> None:
+async def _write(given: Settings, user: str, now_ms: int) -> dict[str, int]:
+    """The topics where records of the user's stay, and for how many days."""
+    from recsys.wanted import find_wanted
     from streams import codec, topics
     from streams.events import ForgetUser
     from streams.producer import BatchProducer
@@ -45,3 +40,8 @@ async def _write(given: Settings, user: str, now_ms: int) -> None:
     record = codec.encode(ForgetUser(user_id=user, timestamp=now_ms))
     async with BatchProducer(given.connection(), topics.FORGET.name(given.prefix)) as producer:
         producer.add(user.encode(), record)
+    return {
+        each.name: int(each.configs["retention.ms"]) // topics.DAY_MS
+        for each in await find_wanted(given)
+        if each.keyed == "user" and "retention.ms" in each.configs
+    }

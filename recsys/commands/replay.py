@@ -128,6 +128,9 @@ def _shadow(given: Settings, generation: str, as_json: bool) -> None:
         return
     print_table(f"{generation} beside {live}", told.lanes, ["lane", "same_events", "digests_equal"])
     users = told.users
+    if len(set(told.lane_counts.values())) > 1:
+        counts = " and ".join(f"{name} has {count}" for name, count in told.lane_counts.items())
+        say(f"{counts} lanes: none is another's like, so all users are compared as one set.")
     say(f"User records: {users['records_equal']} of {users['records_compared']} are the same.")
     say(f"Counts of items are {'the same' if told.items_equal else 'not the same'}.")
     for name, each in told.quality.items():

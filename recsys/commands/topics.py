@@ -1,6 +1,6 @@
 """`recsys topics`: make them, list them, say where they differ from what is wanted."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,10 @@ from recsys.commands.common import (
     say,
     settings,
 )
+from recsys.settings import MAIN, Settings
 
 if TYPE_CHECKING:
-    from streams.admin import Difference, WantedTopic
+    from streams.admin import Difference, FoundTopic, WantedTopic
 
 app = typer.Typer(help="Create, list and check the topics.", no_args_is_help=True)
 
@@ -27,15 +28,14 @@ def create(as_json: JsonOption = False) -> None:
     from streams import admin
 
     given = settings()
-    wanted = _wanted(given)
 
-    async def work() -> tuple[list[str], list["Difference"]]:
-        there = connection(given)
+    async def work() -> tuple[list["WantedTopic"], list[str], list["Difference"]]:
+        there, wanted = connection(given), await _wanted(given)
         created = await admin.create_topics(there, wanted)
         found = await admin.find_topics(there, [each.name for each in wanted])
-        return created, admin.differences(wanted, found)
+        return wanted, created, admin.differences(wanted, found)
 
-    created, told = run(work())
+    wanted, created, told = run(work())
     if as_json:
         print_json({"created": created, "differences": _plain(told)})
     else:
@@ -50,8 +50,7 @@ def list_topics(as_json: JsonOption = False) -> None:
     from streams import admin
 
     given = settings()
-    wanted = _wanted(given)
-    found = run(admin.find_topics(connection(given), [each.name for each in wanted]))
+    wanted, found = run(_wanted_and_found(given))
     rows = admin.as_rows(wanted, found)
     if as_json:
         print_json(rows)
@@ -65,9 +64,7 @@ def check(as_json: JsonOption = False) -> None:
     """Say where the topics differ from what is wanted; 1 where that hinders a worker."""
     from streams import admin
 
-    given = settings()
-    wanted = _wanted(given)
-    found = run(admin.find_topics(connection(given), [each.name for each in wanted]))
+    wanted, found = run(_wanted_and_found(settings()))
     told = admin.differences(wanted, found)
     if as_json:
         print_json({"differences": _plain(told)})
@@ -89,14 +86,19 @@ def acls(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the least that a broker's authorizer must allow a worker, by its roles."""
+    """List the least that a broker's authorizer must allow a worker, by its roles.
+
+    For a generation other than main the broker is asked whether it needs a mirror.
+    """
     from recsys.acls import READS, permissions
+    from recsys.wanted import live_partitions
 
     given = settings()
     for name in role or ():
         if name not in READS:
             raise typer.BadParameter(f"{name} is no role; they are {', '.join(READS)}")
-    rules = permissions(given, role or given.worker.roles)
+    partitions = None if given.generation == MAIN else run(live_partitions(given))
+    rules = permissions(given, role or given.worker.roles, partitions)
     rows = [
         {
             "resource": rule.resource,
@@ -115,10 +117,19 @@ def acls(
         print_table("What a worker needs", rows, ["operation", "resource", "name", "pattern"])
 
 
-def _wanted(given: Any) -> list["WantedTopic"]:
-    from recsys.wanted import wanted_topics
+async def _wanted(given: Settings) -> list["WantedTopic"]:
+    from recsys.wanted import find_wanted
 
-    return wanted_topics(given)
+    return await find_wanted(given)
+
+
+async def _wanted_and_found(
+    given: Settings,
+) -> tuple[list["WantedTopic"], dict[str, "FoundTopic"]]:
+    from streams import admin
+
+    wanted = await _wanted(given)
+    return wanted, await admin.find_topics(connection(given), [each.name for each in wanted])
 
 
 def _plain(told: list["Difference"]) -> list[dict[str, str]]:

@@ -188,18 +188,23 @@ class Shop:
         return topic.name(self.prefix)
 
     async def produce(
-        self, topic: Topic, records: Iterable[Record], partition: int | None = None
+        self,
+        topic: Topic,
+        records: Iterable[Record],
+        partition: int | None = None,
+        compression: str | None = None,
     ) -> list[RecordMetadata]:
         """Send records in their order; where each came to lie."""
         async with AIOKafkaProducer(
-            bootstrap_servers=self.bootstrap, enable_idempotence=True, linger_ms=5
-        ) as producer:
+            bootstrap_servers=self.bootstrap, enable_idempotence=True, linger_ms=5,
+            compression_type=compression, max_request_size=64 << 20,
+        ) as producer:  # fmt: skip
             name = self.topic(topic)
             sent = [
                 await producer.send(
                     name, value, key=key, partition=partition, headers=list(headers)
                 )
-                for key, value, headers in records
+                for key, value, headers, _ in records
             ]
             return list(await asyncio.gather(*sent))
 

@@ -88,7 +88,7 @@ async def send_photos(shop: Shop, records: list[Record]) -> None:
     async with AIOKafkaProducer(
         bootstrap_servers=shop.bootstrap, max_request_size=topics.IMAGE_BYTES_MAX
     ) as producer:
-        for key, value, headers in records:
+        for key, value, headers, _ in records:
             name = shop.topic(topics.IMAGE_UPLOADS)
             await producer.send_and_wait(name, value, key=key, headers=list(headers))
 

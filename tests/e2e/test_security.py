@@ -14,11 +14,14 @@ import pytest
 import recsys
 from models import classical
 from recsys import acls
+from recsys.promotion import promote
 from recsys.settings import Settings
+from recsys.wanted import find_wanted
 from streams import admin, permissions, producer, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
 from streams.events import HEADER_UPLOAD_ID
+from streams.partition import partition_of
 from streams.producer import BatchProducer, ProduceError
 from streams.security import Security
 from streams.state_log import restore
@@ -252,6 +255,48 @@ class TestAcls:
         assert len(await shop.dead_letters()) == 1
         assert (await worker.stop())[0] == 0, worker.log[-4000:]
         assert "uthorization" not in worker.log
+
+    async def test_they_suffice_for_a_generation_with_a_mirror(
+        self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path
+    ) -> None:
+        mine = Settings(
+            broker=shop.bootstrap, prefix=shop.prefix, application=shop.prefix, generation="wide",
+            partitions=PARTITIONS + 3,
+        )  # fmt: skip
+        await allow(shop, rules, revoke)
+        rules[:] = acls.permissions(mine, self.ROLES, PARTITIONS)
+        await allow(shop, rules, grant)
+        await admin.create_topics(Connection(shop.bootstrap), await find_wanted(mine))
+        given = {"GENERATION": "wide", "PARTITIONS": str(mine.partitions)}
+        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path), **given)
+        await worker.until_ready()
+        await promote(mine, "wide", lag_max=0)
+        events = [event(f"u{at % 5}", f"i{at % 3}", at) for at in range(40)]
+        await shop.produce_events(events)
+        home = partition_of(b"u1", PARTITIONS)
+        astray = Record(b"u1", json.dumps(event("u1", "i1")).encode())
+        await shop.produce(topics.BEHAVIOUR, [astray], (home + 1) % PARTITIONS)
+        await shop.produce(topics.BEHAVIOUR, [Record(b"u1", b"broken")])
+
+        async def answered() -> bool:
+            return len(await shop.lists()) > len(events) and len(await shop.dead_letters()) == 1
+
+        await until(answered, f"all to be answered\n{worker.log[-2000:]}")
+        assert (await worker.stop())[0] == 0, worker.log[-4000:]
+        assert "uthorization" not in worker.log
+
+        mirror = f"{shop.prefix}.wide-mirror"
+        taken = [rule for rule in rules if rule.name.startswith(mirror)]
+        taken += [
+            rule for rule in rules
+            if rule.name == topics.BEHAVIOUR.name(mine.own_prefix) and rule.operation == "WRITE"
+        ]  # fmt: skip
+        assert len(taken) == 3
+        await allow(shop, taken, revoke)
+        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path), **given)
+        assert await worker.exit_code() == 1
+        for rule in taken:
+            assert rule.sentence in worker.log
 
     async def test_each_of_them_is_needed_and_named(
         self, shop: Shop, rules: list[permissions.Permission], guarded: GuardedKafka, tmp_path: Path

@@ -304,7 +304,7 @@ def test_the_number_of_partitions_changes_nothing_of_a_user(log, counts):
             mine = [e for e in log if partition_of(e.user.encode(), partitions) == number]
             if mine:
                 world.learn(mine)
-            found |= {k: v for k, v in world.users.records() if k != user_state._LANE_KEY}
+            found |= {k: v for k, v in world.users.records() if k != user_state.LANE_KEY}
         return found
 
     assert rows(counts[0]) == rows(counts[1])

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.settings import MAIN
-from recsys.switches import Control, Switches, promoted
+from recsys.switches import Control, Switches, input_name, promoted
 from tests.records import record
 
 TOPIC = "shop.behaviour.v1"
@@ -38,6 +38,22 @@ def test_what_the_control_topic_says_and_what_the_lane_met_add_up(log, split):
     restored.load_records(control.of(3).dirty_records())
     restored.load_records(lane.snapshot())
     assert [restored.live(TOPIC, at) for at in range(101)] == [owner(log, at) for at in range(101)]
+
+
+@given(st.dictionaries(st.integers(0, 4), switches_of_a_log, max_size=4))
+def test_a_lane_of_a_mirror_knows_each_partition_by_its_name(logs):
+    control, lane = Control(), Switches()
+    for partition, log in logs.items():
+        for offset, name in log.items():
+            control.of(partition).add(TOPIC, offset, name)
+    lane.load_records(control.records())
+    again = Switches()
+    again.load_records(lane.snapshot())
+    for switches in (lane, again):
+        for partition in range(5):
+            at, log = input_name(TOPIC, partition), logs.get(partition, {})
+            assert [switches.live(at, n) for n in range(101)] == [owner(log, n) for n in range(101)]
+    assert lane.live(TOPIC, 50) == MAIN
 
 
 def test_only_an_empty_record_with_the_header_is_a_marker():
