@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recsys import user_lanes
+from recsys import list_budget, user_lanes
 from recsys.mirror import Mirror
 from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes, UserLanesConfig
@@ -22,6 +22,11 @@ from tests.recsys.logs import World
 LIVE, WIDE = 3, 5  # partitions of the live inputs, lanes of the generation beside them
 BEHAVIOUR = "recsys.behaviour.v1"
 Place = tuple[int, int]
+
+
+@pytest.fixture(autouse=True)
+def _no_list_waits_for_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_budget, "ROUND_LISTS_S", 1e9)
 
 
 class Generation:
