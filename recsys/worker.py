@@ -203,6 +203,8 @@ class Worker:
             topics=application.inputs,
             urgent=getattr(application, "urgent", frozenset()),
             state_topic=state_topic.name(settings.own_prefix) if state_topic else None,
+            # Inputs of the other roles are gone by the time a broker forgets their groups.
+            notes_positions=state_topic is topics.USER_STATE,
             snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,

@@ -47,6 +47,7 @@ class LaneConfig:
     topics: tuple[str, ...]
     state_topic: str | None
     urgent: frozenset[str] = frozenset()  # of the topics: see `Waiting`
+    notes_positions: bool = False  # in the state's log, for when the group's are forgotten
     snapshot_dir: Path | None = None
     snapshot_interval_s: float = 60.0
     transaction_timeout_ms: int = 10_000
@@ -93,6 +94,7 @@ class Lane(Generic[S]):
         self._task: asyncio.Task[None] | None = None
         self._state_end = 0
         self._birth: Birth | None = None
+        self._noted: dict[str, int] = {}  # positions as the state's log has them
         self._snapshot_at = time.monotonic()
         self._snapshot_end = 0  # how far into the state's log the newest snapshot reaches
         self._writing: asyncio.Task[None] | None = None
@@ -218,7 +220,7 @@ class Lane(Generic[S]):
             self._snapshot_end = start or 0
             if start is None:
                 state = await compute.run(open_empty)
-                start, self._birth = 0, None
+                start, self._birth, self._noted = 0, None, {}
 
             async def load(records: list[ConsumerRecord]) -> None:
                 rows = [(record.key, record.value) for record in records]
@@ -233,12 +235,15 @@ class Lane(Generic[S]):
             )
             self._state_end = restored.end
             self._birth = restored.birth or self._birth
+            self._noted = restored.positions or self._noted
         self._state = state
         self.positions = await self._committed()
 
     async def _committed(self) -> dict[Position, int]:
         sources = [Position(topic, self.number) for topic in self._config.topics]
-        return await state_log.committed(self._config.connection, self._config.group_id, sources)
+        return await state_log.committed(
+            self._config.connection, self._config.group_id, sources, self._noted
+        )
 
     async def _round(self) -> None:
         due = await self._wait()
@@ -303,10 +308,12 @@ class Lane(Generic[S]):
                 return
             offsets = {**self._held, **offsets}
             writes: Mapping[Position, Sequence[Record]] = outcome.writes
+            if offsets and config.notes_positions:
+                rows.append(state_log.positions_record({**self.positions, **offsets}))
+            if rows and self._birth is None and self._snapshot_path is not None:
+                name = uuid.uuid4().hex
+                rows.append(Record(state_log.BIRTH_KEY, name.encode()))  # the last of them
             if rows:
-                if self._birth is None and self._snapshot_path is not None:
-                    name = uuid.uuid4().hex
-                    rows.append(Record(state_log.BIRTH_KEY, name.encode()))
                 writes = {**outcome.writes, state_at: rows}
             if writes or offsets:
                 begun = time.monotonic()
@@ -415,6 +422,7 @@ class Lane(Generic[S]):
         snapshot, meta = found
         try:
             self._birth, end = Birth(*meta["birth"]), int(meta["state_end"])
+            self._noted = dict(meta.get("positions", {}))
             if await state_log.holds(self._config.connection, source, self._birth, end):
                 await run(lambda: state.restore(snapshot))
                 return end
@@ -446,7 +454,8 @@ class Lane(Generic[S]):
         assert self._snapshots is not None
         assert self._birth is not None
         birth = [self._birth.offset, self._birth.name]
-        meta = {"birth": birth, "state_end": self._state_end}
+        noted = {source.topic: offset for source, offset in self.positions.items()}
+        meta = {"birth": birth, "state_end": self._state_end, "positions": noted}
         self._snapshot_at, self._snapshot_end = time.monotonic(), self._state_end
         copy = await self._config.compute.run(state.snapshot)
         writing = self._write_snapshot(self._snapshots, path, copy, meta)

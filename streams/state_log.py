@@ -1,18 +1,22 @@
 """Reading a compacted topic to its end: how a lane gets its state back."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from streams import crash_points
-from streams.chunk import Position
+from streams.chunk import Position, Record
 from streams.connection import Connection
 
 # One record of each state partition, written once: a random name, so that a local snapshot of a
 # topic that was since deleted and made anew is told from one of this topic.
 BIRTH_KEY = b"\xff\xff\xffbirth"
+# The newest one of a partition: where the lane stands in each input, as its group knows it, too.
+# A broker forgets what it knows of a group that was away for a week; then this is what is left.
+POSITIONS_KEY = b"\xff\xff\xffpositions"
 POLL_MS = 1000
 FETCH_BYTES_MAX = 8 << 20
 
@@ -29,10 +33,11 @@ class Birth:
 
 @dataclass(frozen=True)
 class Restored:
-    """How far a log was read, and its birth record if it was met."""
+    """How far a log was read, and what was met of its birth record and the lane's positions."""
 
     end: int
     birth: Birth | None
+    positions: dict[str, int] | None = None  # by input topic
 
 
 def reader(connection: Connection, group_id: str | None = None) -> AIOKafkaConsumer:
@@ -71,20 +76,25 @@ async def restore(
         begin = max(start, (await consumer.beginning_offsets([tp]))[tp])
         if begin < end:
             consumer.seek(tp, begin)
-        position, birth = begin, None
+        position, birth, positions = begin, None, None
         while position < end:
             fetched = await consumer.getmany(tp, timeout_ms=POLL_MS)
             for records in fetched.values():
-                rows = [record for record in records if record.key != BIRTH_KEY]
-                if len(rows) < len(records):
-                    birth = next(_birth(r) for r in reversed(records) if r.key == BIRTH_KEY)
+                rows = []
+                for record in records:
+                    if record.key == BIRTH_KEY:
+                        birth = _birth(record)
+                    elif record.key == POSITIONS_KEY:
+                        positions = msgspec.json.decode(record.value, type=dict[str, int])
+                    else:
+                        rows.append(record)
                 if (loading := load(rows)) is not None:
                     await loading
                 crash_points.reach("restore")
             position = await consumer.position(tp)
             if progress is not None:
                 progress(position - begin, end - begin)
-        return Restored(int(position), birth)
+        return Restored(int(position), birth, positions)
     finally:
         await consumer.stop()
 
@@ -112,10 +122,22 @@ def _birth(record: ConsumerRecord) -> Birth:
     return Birth(int(record.offset), (record.value or b"").decode("ascii", "replace"))
 
 
+def positions_record(positions: Mapping[Position, int]) -> Record:
+    """What a lane writes of its positions, with all else that a transaction writes."""
+    by_topic = {source.topic: offset for source, offset in positions.items()}
+    return Record(POSITIONS_KEY, msgspec.json.encode(by_topic))
+
+
 async def committed(
-    connection: Connection, group_id: str, sources: Iterable[Position]
+    connection: Connection,
+    group_id: str,
+    sources: Iterable[Position],
+    noted: Mapping[str, int] | None = None,
 ) -> dict[Position, int]:
-    """Where the group stands in each partition; without a commit, the start of its log."""
+    """Where the group stands in each partition.
+
+    Without a commit it is where `noted` says, by topic, or else the start of its log.
+    """
     consumer = reader(connection, group_id)
     await consumer.start()
     try:
@@ -125,7 +147,9 @@ async def committed(
         offsets = {}
         for tp in tps:
             offset = await consumer.committed(tp)
-            offsets[Position(*tp)] = int(begins[tp] if offset is None else offset)
+            if offset is None:
+                offset = max(begins[tp], (noted or {}).get(tp.topic, 0))
+            offsets[Position(*tp)] = int(offset)
         return offsets
     finally:
         await consumer.stop()

@@ -107,8 +107,9 @@ class SmallWork:
 async def work(given: dict[str, Any]) -> dict[str, Any]:
     """Read the whole log through the lanes."""
     lanes = LaneConfig(
-        Connection(given["bootstrap"]), given["group"], (given["events"],), given["state"]
-    )
+        Connection(given["bootstrap"]), given["group"], (given["events"],), given["state"],
+        notes_positions=True,
+    )  # fmt: skip
     watch = meter.Meter()
     application = SmallWork(given["out"], watch)
     worker = RoleWorker(lanes, GroupConfig(data_dir=Path(given["data_dir"])), application)

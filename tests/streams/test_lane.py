@@ -210,6 +210,24 @@ async def test_a_snapshot_holds_what_was_committed_and_nothing_else(
         assert together(application) == expected(COUNT)
 
 
+@pytest.mark.parametrize("with_snapshots", [False, True])
+async def test_a_group_that_the_broker_has_forgotten_goes_on_where_it_was(
+    toy: Toy, tmp_path: Path, with_snapshots: bool
+) -> None:
+    """A new group is what a group is that was away for a week: the broker knows no offset of it."""
+    kept = Kept() if with_snapshots else None
+    options: dict[str, Any] = {"notes_positions": True}
+    if with_snapshots:
+        options |= {"snapshot_dir": tmp_path / "snapshots", "snapshot_interval_s": 0.05}
+    for part, group in enumerate(("", "second", "third")):
+        await toy.produce(COUNT, part * COUNT)
+        name = f"{toy.name}-{group}" if group else ""
+        async with toy.worker(kept, group=name, **options) as (_, application):
+            learned = (part + 1) * COUNT
+            await until(lambda learned=learned: application.count >= learned)
+            assert together(application) == expected(learned)
+
+
 async def state_rows(toy: Toy, lane: int) -> list[tuple[int, bytes, bytes]]:
     """Every committed row of a lane's state log, with its offset."""
     tp = TopicPartition(toy.state, lane)
@@ -223,7 +241,7 @@ async def state_rows(toy: Toy, lane: int) -> list[tuple[int, bytes, bytes]]:
         while await consumer.position(tp) < end:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 rows += [(r.offset, r.key, r.value) for r in records]
-    return [row for row in rows if row[1] != state_log.BIRTH_KEY]
+    return [row for row in rows if not row[1].startswith(b"\xff\xff\xff")]
 
 
 class Full(Kept):

@@ -142,12 +142,16 @@ class Toy:
 
     @asynccontextmanager
     async def worker(
-        self, snapshots: Snapshots | None = None, kind: type[Adding] = Adding, **lane: Any
+        self,
+        snapshots: Snapshots | None = None,
+        kind: type[Adding] = Adding,
+        group: str = "",
+        **lane: Any,
     ) -> AsyncIterator[tuple[RoleWorker[Sums], Adding]]:
         """A worker that is ready, in this process."""
         application = kind(self.answers)
         config = LaneConfig(
-            Connection(self.bootstrap), self.name, (self.numbers,), self.state, **lane
+            Connection(self.bootstrap), group or self.name, (self.numbers,), self.state, **lane
         )
         worker = RoleWorker(config, GroupConfig(data_dir=self.folder), application, snapshots)
         await worker.start()
