@@ -210,7 +210,8 @@ class Worker:
             transaction_timeout_ms=mine.transaction_timeout_ms,
             round_records_max=mine.chunk_events_max,
             rounds_per_s_max=ITEM_ROUNDS_PER_S if state_topic is topics.ITEM_STATE else 200.0,
-            compute=self.compute,
+            # What keeps no state has nothing to wait for behind the rounds of those that do.
+            compute=self.compute if state_topic else Compute(),
         )
         group = GroupConfig(
             session_timeout_s=mine.session_timeout_ms / 1000,

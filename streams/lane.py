@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
-ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
+ROUND_S = 0.07  # a round applies for no longer: the other lanes wait for it
 
 
 @dataclass(frozen=True)
