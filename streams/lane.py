@@ -35,7 +35,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
-ROUND_S = 0.07  # a round applies for no longer: the other lanes wait for it
+ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
+HURRIED_ROUND_S = 0.07  # while there is somebody who waits for the lanes' turns
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Lane(Generic[S]):
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk."""
         self._waiting.put(chunk)
+        if chunk.source.topic in self._config.urgent:
+            self._turns.hurry()
         self._arrived.set()
 
     @property
@@ -284,7 +287,8 @@ class Lane(Generic[S]):
     @property
     def _room(self) -> int:
         """Records that a round may have."""
-        in_time = int(ROUND_S / self._record_s)
+        round_s = HURRIED_ROUND_S if self._turns.hurried else ROUND_S
+        in_time = int(round_s / self._record_s)
         return min(self._config.round_records_max, max(ROUND_RECORDS_MIN, in_time))
 
     def _took(self, records: int, seconds: float) -> None:

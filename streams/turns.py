@@ -4,6 +4,8 @@ import asyncio
 import math
 import time
 
+HURRY_S = 5.0
+
 
 class Turns:
     """Shared by the lanes of a role: whoever asks first starts first.
@@ -17,6 +19,16 @@ class Turns:
         self._running = asyncio.Semaphore(at_once)
         self._every_s = 1.0 / per_s
         self._next_at = 0.0
+        self._hurried_until = 0.0
+
+    def hurry(self) -> None:
+        """Somebody waits for an answer, and will be followed by others."""
+        self._hurried_until = time.monotonic() + HURRY_S
+
+    @property
+    def hurried(self) -> bool:
+        """Whether rounds are to be short, whoever's turn it is."""
+        return time.monotonic() < self._hurried_until
 
     async def start(self) -> None:
         """Wait for the next free start."""

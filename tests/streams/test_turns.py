@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from streams.turns import Turns
+from streams.turns import HURRY_S, Turns
 
 
 async def test_starts_are_spread_in_the_order_of_asking() -> None:
@@ -38,3 +38,13 @@ async def test_so_many_run_at_once() -> None:
 
     await asyncio.gather(*(one() for _ in range(6)))
     assert (running, most) == (0, 2)
+
+
+async def test_rounds_are_short_for_a_while_after_somebody_waits(monkeypatch):
+    all_lanes = Turns(8, 200)
+    assert not all_lanes.hurried
+    all_lanes.hurry()
+    assert all_lanes.hurried
+    later = time.monotonic() + HURRY_S
+    monkeypatch.setattr("streams.turns.time.monotonic", lambda: later + 0.1)
+    assert not all_lanes.hurried
