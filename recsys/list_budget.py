@@ -2,7 +2,7 @@
 
 import time
 
-ROUND_LISTS_S = 0.035  # a round spends no longer on lists, however many wait
+ROUND_LISTS_S = 0.1  # a round spends no longer on lists, however many wait
 
 
 class ListBudget:
