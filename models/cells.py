@@ -123,6 +123,9 @@ class Cells:
         )
         found = []
         for number, (mask, top) in enumerate(zip(usable, tops, strict=True)):
+            if top <= 0:
+                found.append(empty_answer())
+                continue
             slots, best = np.empty(top, np.int32), np.empty(top, np.float32)
             count = _best(
                 number, self._scores, self._spans, spans, self.slots, mask, top, slots, best

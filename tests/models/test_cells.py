@@ -69,6 +69,22 @@ def test_nothing_is_found_in_nothing():
     assert len(slots) == 0
     one = Cells(np.ones((1, 3), np.float32))
     assert len(one.search(-np.ones(3, np.float32), np.ones(1, np.bool_), 5)[0]) == 0
+    assert len(one.search(np.ones(3, np.float32), np.ones(1, np.bool_), 0)[0]) == 0
+
+
+def test_who_else_is_searched_for_changes_nothing():
+    vectors, rng = clustered(5_000), np.random.default_rng(6)
+    users = clustered(7, seed=2)
+    masks = [rng.random(5_000) < share for share in (1.0, 0.999, 0.5, 1.0, 0.9, 0.0, 1.0)]
+    tops = [30, 60, 1, 200, 30, 30, 60]
+    cells = Cells(vectors)
+    together = cells.search_all(users, masks, tops)
+    for user, mask, top, (slots, scores) in zip(users, masks, tops, together, strict=True):
+        alone = cells.search(user, mask, top)
+        np.testing.assert_array_equal(slots, alone[0])
+        np.testing.assert_array_equal(scores, alone[1])
+        assert mask[slots].all()
+        assert len(slots) <= top
 
 
 def test_same_seed_same_cells():
