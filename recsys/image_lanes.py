@@ -26,12 +26,12 @@ from streams.events import (
     ImageEmbedding,
     ItemEmbedding,
 )
-from streams.no_state import NoState
+from streams.no_state import NoState, Stateless
 
 LIST_K = 10
 
 
-class ImageLanes:
+class ImageLanes(Stateless):
     """The application of the images role, for one of its two inputs (`uploads` or pictures)."""
 
     def __init__(self, reader: ImageReader, prefix: str, *, uploads: bool) -> None:
@@ -47,23 +47,6 @@ class ImageLanes:
     def inputs(self) -> tuple[str, ...]:
         """What it reads."""
         return (self._input,)
-
-    def open(self, lane: int) -> NoState:
-        """No state."""
-        return NoState()
-
-    def opened(self, lane: int, state: NoState) -> None:
-        """The lane starts."""
-
-    def closed(self, lane: int) -> None:
-        """The lane ends."""
-
-    def committed(self, lane: int, state: NoState) -> None:
-        """The round has taken effect."""
-
-    def due_s(self, lane: int, state: NoState) -> float | None:
-        """Nothing is due without input."""
-        return None
 
     async def apply(self, lane: int, state: NoState, chunks: Sequence[Chunk]) -> Outcome:
         """One round: everything that waits, in batches, off the event loop."""

@@ -19,13 +19,13 @@ from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.events import HEADER_PLACE
 from streams.fitted import fitted
-from streams.no_state import NoState
+from streams.no_state import NoState, Stateless
 from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)
 
 
-class Mirror:
+class Mirror(Stateless):
     """The application that copies; what its lanes have done is in their committed offsets."""
 
     def __init__(self, prefix: str, own_prefix: str, partitions: int) -> None:
@@ -42,23 +42,6 @@ class Mirror:
     def urgent(self) -> frozenset[str]:
         """What somebody waits for goes first here, too."""
         return frozenset(name for name, topic in self._inputs.items() if topic in URGENT)
-
-    def open(self, lane: int) -> NoState:
-        """No state."""
-        return NoState()
-
-    def opened(self, lane: int, state: NoState) -> None:
-        """The lane starts."""
-
-    def closed(self, lane: int) -> None:
-        """The lane ends."""
-
-    def committed(self, lane: int, state: NoState) -> None:
-        """The round has taken effect."""
-
-    def due_s(self, lane: int, state: NoState) -> float | None:
-        """Nothing is due without input."""
-        return None
 
     def apply(self, lane: int, state: NoState, chunks: Sequence[Chunk]) -> Outcome:
         """One round: copy everything that waits."""

@@ -1,4 +1,4 @@
-"""The state of a lane that keeps none."""
+"""Roles whose lanes keep no state: what they have done is in their committed offsets."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -29,3 +29,24 @@ class NoState:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Nothing."""
+
+
+class Stateless:
+    """What an application of such lanes answers to all but `apply`."""
+
+    def open(self, lane: int) -> NoState:
+        """No state."""
+        return NoState()
+
+    def opened(self, lane: int, state: NoState) -> None:
+        """The lane starts."""
+
+    def closed(self, lane: int) -> None:
+        """The lane ends."""
+
+    def committed(self, lane: int, state: NoState) -> None:
+        """The round has taken effect."""
+
+    def due_s(self, lane: int, state: NoState) -> float | None:
+        """Nothing is due without input."""
+        return None
