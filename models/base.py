@@ -1,6 +1,8 @@
 """The small interface every model shares: learn from item events, recommend from a history."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +48,89 @@ class Query:
     usable: NDArray[np.bool_]  # (n_items,), which items may be answered with
     limit: int  # how many answers are of use
     taste: NDArray[np.float32] | None = None  # (f,), speaks for them beside their items
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """n queries that are answered together, their items one behind the other."""
+
+    items: Slots  # (m,)
+    weights: NDArray[np.float32]  # (m,)
+    starts: NDArray[np.int64]  # (n + 1,), the items of query i are [starts[i], starts[i + 1])
+    clocks: NDArray[np.float64]  # (n,)
+    usable: NDArray[np.bool_]  # (n, n_items)
+    limits: NDArray[np.int64]  # (n,)
+    tastes: Sequence[NDArray[np.float32] | None]  # (f,) each
+
+    def __len__(self) -> int:
+        return len(self.limits)
+
+    @classmethod
+    def of(cls, queries: Sequence[Query], usable: NDArray[np.bool_]) -> "Queries":
+        """Those queries; `usable` has their masks one below the other."""
+        items = [query.items for query in queries]
+        return cls(
+            joined(items),
+            joined([query.weights for query in queries]),
+            starts_of(items),
+            np.array([query.clock for query in queries], np.float64),
+            usable,
+            np.array([query.limit for query in queries], np.int64),
+            [query.taste for query in queries],
+        )
+
+
+def alone(query: Query) -> Queries:
+    """One query as several."""
+    return Queries.of([query], query.usable[None])
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is said to n queries: to query i the part [starts[i], stops[i]); parts may be shared."""
+
+    slots: Slots  # (m,)
+    scores: Scores  # (m,)
+    starts: NDArray[np.int64]  # (n,)
+    stops: NDArray[np.int64]  # (n,)
+
+    @classmethod
+    def none(cls, count: int) -> "Answers":
+        """Nothing to anybody."""
+        return cls(NO_SLOTS, NO_SCORES, np.zeros(count, np.int64), np.zeros(count, np.int64))
+
+    @classmethod
+    def same(cls, slots: Slots, scores: Scores, count: int) -> "Answers":
+        """The same to everybody."""
+        starts = np.zeros(count, np.int64)
+        return cls(slots, scores, starts, np.full(count, len(slots), np.int64))
+
+    @classmethod
+    def of(cls, answers: Sequence[tuple[Slots, Scores]]) -> "Answers":
+        """Those, one behind the other."""
+        bounds = starts_of([slots for slots, _ in answers])
+        slots = joined([slots for slots, _ in answers])
+        scores = joined([scores for _, scores in answers])
+        return cls(slots, scores, bounds[:-1], bounds[1:])
+
+    def to(self, query: int) -> tuple[Slots, Scores]:
+        """What is said to one of them."""
+        part = slice(self.starts[query], self.stops[query])
+        return self.slots[part], self.scores[part]
+
+
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays one behind the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def starts_of(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Where each of them starts in `joined`, and where the last one ends.
+
+    >>> starts_of([np.zeros(2), np.zeros(0), np.zeros(3)]).tolist()
+    [0, 2, 2, 5]
+    """
+    return np.array([0, *accumulate(map(len, parts))], np.int64)
 
 
 class Model(Protocol):

@@ -10,21 +10,19 @@ than the rest; a long one lies far from every centre. So the longest stand apart
 looks at them: recall@50 on factors of 100,000 items goes from .77 to 1 (docs/decisions.md).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Scores, empty_answer
+from models.base import Answers, Scores
 from models.columns import Slots
 from models.kernels import kernel
-from models.top import ROOM, best_of, select
+from models.top import ROOM, best_of
 
 CELL_SIZE, CELLS_MAX = 256, 1_024
 BLOCK = 256  # vectors whose products are worked out for all users before the next are read
-FEW = 64  # items out of use for which it pays to look for more instead of at each one's mask
 ROUNDS = 4
 SAMPLE = 20_000
 
@@ -103,35 +101,31 @@ class Cells:
         self, user: NDArray[np.float32], usable: NDArray[np.bool_], top: int
     ) -> tuple[Slots, Scores]:
         """Usable slots with high positive inner products, at most `top`, in no order."""
-        return self.search_all(user[None], [usable], [top])[0]
+        return self.search_all(user[None], usable[None], np.array([top])).to(0)
 
     def search_all(
-        self, users: NDArray[np.float32], usable: Sequence[NDArray[np.bool_]], tops: Sequence[int]
-    ) -> list[tuple[Slots, Scores]]:
-        """`search` for each row of `users`, with a mask and a number of answers each.
+        self, users: NDArray[np.float32], usable: NDArray[np.bool_], tops: NDArray[np.int64]
+    ) -> Answers:
+        """`search` for each row of `users`, with a row of `usable` and a number of answers each.
 
         Vectors are read once for all of them, a block at a time, and each user's products are
         worked out by themselves: who else is searched for changes nothing.
         """
         if not len(self):
-            return [empty_answer()] * len(users)
+            return Answers.none(len(users))
         if len(self._scores) < len(users):
             self._scores = np.empty((len(users), self._room), np.float32)
             self._spans = np.empty((len(users), len(self.centres) + 1, 2), np.int64)
         spans = _score_all(
             self.centres, self.starts, self.vectors, users, self.look_at, self._scores, self._spans
         )
-        found = []
-        for number, (mask, top) in enumerate(zip(usable, tops, strict=True)):
-            if top <= 0:
-                found.append(empty_answer())
-                continue
-            slots, best = np.empty(top, np.int32), np.empty(top, np.float32)
-            count = _best(
-                number, self._scores, self._spans, spans, self.slots, mask, top, slots, best
-            )
-            found.append((slots[:count], best[:count]))
-        return found
+        room = sum(max(top, 0) for top in tops.tolist())
+        slots, scores = np.empty(room, np.int32), np.empty(room, np.float32)
+        starts, stops = np.empty(len(users), np.int64), np.empty(len(users), np.int64)
+        _best_of_all(
+            self._scores, self._spans, spans, self.slots, usable, tops, slots, scores, starts, stops
+        )
+        return Answers(slots, scores, starts, stops)
 
 
 def _longest(rows: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -205,6 +199,24 @@ def _score_all(
 
 
 @kernel
+def _best_of_all(
+    scores: Any, spans: Any, held: Any, slots: Any, usable: Any, tops: Any, found: Any, best: Any,
+    starts: Any, stops: Any,
+) -> None:  # fmt: skip
+    """`_best` for every user, one behind the other."""
+    count = 0
+    for number in range(len(tops)):
+        starts[number] = count
+        if tops[number] > 0:
+            end = count + tops[number]
+            count += _best(
+                number, scores, spans, held, slots, usable[number], tops[number],
+                found[count:end], best[count:end],
+            )  # fmt: skip
+        stops[number] = count
+
+
+@kernel
 def _best(
     number: int, scores: Any, spans: Any, held: Any, slots: Any, usable: Any, top: int,
     found: Any, best: Any,
@@ -213,26 +225,22 @@ def _best(
     whose, count = np.empty(scores.shape[1], np.int32), 0
     for span in range(held[number]):
         start, stop = spans[number, span]
-        whose[count : count + stop - start] = slots[start:stop]
+        part, mine = slots[start:stop], scores[number][count : count + stop - start]
+        whose[count : count + stop - start] = part
         count += stop - start
-    mine, wanted = scores[number][:count], top
-    for each in usable:
-        wanted += not each
-    if wanted > top + FEW:  # else so many more are looked for that enough of them are usable
-        wanted = top
-        for at in range(count):
-            if whose[at] >= len(usable) or not usable[whose[at]]:
-                mine[at] = np.float32(0.0)
-    places, highest = np.empty(ROOM * wanted, np.int32), np.empty(ROOM * wanted, np.float32)
-    kept = 0
-    for at in range(best_of(mine, wanted, places, highest)):
-        slot = whose[places[at]]
-        if slot < len(usable) and usable[slot]:
-            places[kept], highest[kept] = slot, highest[at]
-            kept += 1
-    if kept > top:
-        select(kept, top, places, highest)
-        kept = top
-    found[:kept] = places[:kept]
-    best[:kept] = highest[:kept]
+        if not len(part):
+            continue
+        first = part[0]  # slots ascend: without a gap their masks lie in a row, too
+        if part[-1] - first == len(part) - 1 and part[-1] < len(usable):
+            mask = usable[first : first + len(part)]
+            for at in range(len(part)):
+                mine[at] = mine[at] if mask[at] else np.float32(0.0)
+        else:
+            for at in range(len(part)):
+                if part[at] >= len(usable) or not usable[part[at]]:
+                    mine[at] = np.float32(0.0)
+    places, highest = np.empty(ROOM * top, np.int32), np.empty(ROOM * top, np.float32)
+    kept = best_of(scores[number][:count], top, places, highest)
+    for at in range(kept):
+        found[at], best[at] = whose[places[at]], highest[at]
     return kept

@@ -4,17 +4,18 @@ One list an item, counted in three channels: over a long time, of late, and what
 """
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import ItemEvents, Query, Scores, empty_answer
+from models.base import ItemEvents, Queries, Query, Scores, alone, empty_answer
 from models.columns import NONE, Column, Slots, Table
 from models.neighbours import (
     add_pairs,
     neighbour_columns,
-    read_lists,
-    strongest_sources,
+    read_lists_of_all,
+    strongest_sources_of_all,
 )
 
 
@@ -42,6 +43,28 @@ CHANNELS = (
     # Sequence rules (Ludewig and Jannach 2018, SR): from each of the last three items to the next.
     Channel(60_000.0, 3, 0.5, both_ways=False),
 )
+
+
+class Room(Protocol):
+    """Gives arrays to write into."""
+
+    def __call__(self, length: int, dtype: Any, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Ways to read the lists of a stretch of the past; those that go furthest back stand last.
+
+    Args:
+        channels: what each counts, see `CHANNELS`; shape (readings,).
+        conditional: reads lists as shares of what followed, not as cosines; shape (readings,).
+        fading: how loud the n-th newest item speaks, beside its weight, with positive numbers
+            first and zeros behind them; shape (readings, items).
+    """
+
+    channels: NDArray[np.int64]
+    conditional: NDArray[np.bool_]
+    fading: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -99,39 +122,38 @@ class ItemKnn:
             return empty_answer()
         if len(self._places) < table.size:
             self._places = np.zeros(2 * table.size, np.int32)
-        room = min(len(query.items) * self.config.neighbours, table.size)
-        slots, said = np.empty(room, np.int32), np.zeros((1, room), np.float32)
-        count = self.read(
-            table, query.items, query.weights[None], np.array([channel]), np.array([conditional]),
-            query.clock, self._places[: table.size], slots, 0, said,
-        )  # fmt: skip
-        slots, scores = slots[:count], said[0, :count]
-        self._places[slots] = 0
+        reading = self._reading(channel, conditional, len(query.items))
+        slots, scores, _, _, counts = self.read_all(
+            table, alone(query), reading, self._places[: table.size]
+        )
+        slots, scores = slots[: counts[0]], scores[: counts[0]]
         return slots[scores > 0], scores[scores > 0]
 
-    def read(
-        self, table: Table, items: Slots, weights: NDArray[np.float32],
-        channels: NDArray[np.int64], conditional: NDArray[np.bool_], clock: float,
-        places: NDArray[np.int32], slots: Slots, count: int, said: NDArray[np.float32],
-    ) -> int:  # fmt: skip
-        """Several readings of the lists at once, see `models.neighbours.read_lists`.
+    def read_all(
+        self, table: Table, queries: Queries, readings: Readings, places: NDArray[np.int32],
+        room: Room = np.empty,
+    ) -> tuple[Slots, Scores, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+        """Several readings of the lists at once, for several queries.
 
         Args:
-            items: whose lists are read, shape (m,).
-            weights: how loud each speaks in each reading, shape (readings, m).
-            channels: which channel a reading counts, shape (readings,).
-            conditional: what a list means to a reading, shape (readings,).
-            places: of each item its column in `said` + 1, 0: none; shape (items,).
-            slots: the items of the columns; new ones follow the first `count`, which are taken.
-            said: scores are added to it, shape (readings, columns).
+            places: zero for each item, and zero again afterwards; shape (items,).
+            room: gives arrays of a length and a type to answer in.
 
         Returns:
-            how many columns are taken then.
+            items, scores, and where each query's start: of the first shape (queries,), of the
+            second (queries, readings); and how many items each query has, shape (queries,).
         """
-        return read_lists(
-            table.rows, items, weights, channels, conditional, clock, self._half_lives,
-            self.config.shrinkage, places, slots, count, said,
+        most = min(len(queries.items) * self.config.neighbours, len(queries) * len(places))
+        count = len(readings.channels)
+        slots, scores = room(most + 1, np.int32), room(most * count, np.float32)
+        slots_at = np.empty(len(queries), np.int64)
+        scores_at, counts = np.empty((len(queries), count), np.int64), np.empty_like(slots_at)
+        read_lists_of_all(
+            table.rows, queries.items, queries.weights, queries.starts, readings.fading,
+            readings.channels, readings.conditional, queries.clocks, self._half_lives,
+            self.config.shrinkage, places, slots, scores, slots_at, scores_at, counts,
         )  # fmt: skip
+        return slots, scores, slots_at, scores_at, counts
 
     def carriers(
         self, table: Table, query: Query, items: Slots, channel: int = LONG,
@@ -139,22 +161,28 @@ class ItemKnn:
     ) -> Slots:  # fmt: skip
         """The query's item that gives each of `items` most."""
         out = np.full(len(items), NONE, np.int32)
-        self.carry(
-            table, query.items, query.weights[None], np.array([channel]), np.array([conditional]),
-            query.clock, items, np.zeros(len(items), np.int32), out,
+        self.carry_all(
+            table, alone(query), self._reading(channel, conditional, len(query.items)),
+            items, np.array([0, len(items)]), np.zeros(len(items), np.int32), out,
         )  # fmt: skip
         return out
 
-    def carry(
-        self, table: Table, items: Slots, weights: NDArray[np.float32],
-        channels: NDArray[np.int64], conditional: NDArray[np.bool_], clock: float,
-        targets: Slots, readings: Slots, out: Slots,
+    def carry_all(
+        self, table: Table, queries: Queries, readings: Readings, targets: Slots,
+        starts: NDArray[np.int64], asked: NDArray[np.int32], out: Slots,
     ) -> None:  # fmt: skip
-        """The one of `items` that gives each target most, each in the reading that is its own.
+        """The one of a query's items that gives each target most, each in a reading of its own.
 
-        Arguments as of `read`; `readings` has the target's reading, -1 leaves its place in `out`.
+        Query i's targets are [starts[i], starts[i + 1]); `asked` has each target's reading, -1
+        leaves its place in `out` as it is.
         """
-        strongest_sources(
-            table.rows, items, weights, channels, conditional, clock, self._half_lives,
-            self.config.shrinkage, targets, readings, out,
+        strongest_sources_of_all(
+            table.rows, queries.items, queries.weights, queries.starts, readings.fading,
+            readings.channels, readings.conditional, queries.clocks, self._half_lives,
+            self.config.shrinkage, targets, starts, asked, out,
         )  # fmt: skip
+
+    def _reading(self, channel: int, conditional: bool, room: int) -> Readings:
+        return Readings(
+            np.array([channel]), np.array([conditional]), np.ones((1, room), np.float32)
+        )

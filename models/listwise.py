@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 
 from models.kernels import kernel
+from models.top import select
 
 CLIP = 5.0  # standard units
 BOUND = np.float32(60_000.0)  # of what is kept of a feature
 GRADIENT_NORM_MAX = 20.0
 MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
+SHORTLIST = 64  # candidates that all networks score
 LEAK = 0.01  # slope of a unit that is off
 
 
@@ -150,28 +152,74 @@ def layer(x: Any, weights: Any, bias: Any) -> Any:
 
 
 @kernel
-def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any) -> None:
-    """Mean score of some networks, each two hidden layers and a straight term.
+def network_scores(x: Any, params: Any, hidden: int) -> Any:
+    """Scores of one network: two hidden layers and a straight term; what is not finite is 0.
 
-    A row of `networks` has a network's parameters, in the order of `backward`'s. What is not
-    finite adds 0.
+    `params` has them in the order of `backward`'s.
+    """
+    width = x.shape[1]
+    stops = np.cumsum(np.array([width * hidden, hidden, hidden * hidden, hidden, hidden, 1]))
+    first = params[: stops[0]].reshape((width, hidden))
+    second = params[stops[1] : stops[2]].reshape((hidden, hidden))
+    two = layer(layer(x, first, params[stops[0] : stops[1]]), second, params[stops[2] : stops[3]])
+    scores = np.dot(two, params[stops[3] : stops[4]]) + np.dot(x, params[stops[5] :])
+    for row in range(len(scores)):
+        score = scores[row] + params[stops[4]]
+        scores[row] = score if -np.inf < score < np.inf else np.float32(0.0)
+    return scores
+
+
+@kernel
+def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any) -> None:
+    """Mean score of some networks, a row of parameters each.
+
+    Of more than SHORTLIST candidates the first network's best alone are scored by the others; the
+    rest stay as the first put them, and below.
     """
     count, width = features.shape
     x = np.empty((count, width), np.float32)
     normal(features, centre, scale, x)
-    share = np.float32(1.0 / len(networks))
-    stops = np.cumsum(np.array([width * hidden, hidden, hidden * hidden, hidden, hidden, 1, width]))
-    for n in range(len(networks)):
-        params = networks[n]
-        first = params[: stops[0]].reshape((width, hidden))
-        second = params[stops[1] : stops[2]].reshape((hidden, hidden))
-        two = layer(
-            layer(x, first, params[stops[0] : stops[1]]), second, params[stops[2] : stops[3]]
-        )
-        deep, wide = np.dot(two, params[stops[3] : stops[4]]), np.dot(x, params[stops[5] :])
-        for row in range(count):
-            score = deep[row] + wide[row] + params[stops[4]]
-            out[row] += share * score if -np.inf < score < np.inf else np.float32(0.0)
+    out[:] = network_scores(x, networks[0], hidden)
+    best = np.arange(count)
+    if count > SHORTLIST and len(networks) > 1:
+        select(count, SHORTLIST, best, out.copy())
+        best = np.sort(best[:SHORTLIST])
+        for place in range(SHORTLIST):
+            x[place] = x[best[place]]  # further down only: best ascends
+        x = x[:SHORTLIST]
+    mean = np.empty(len(best), np.float32)
+    for place in range(len(best)):
+        mean[place] = out[best[place]]
+    for n in range(1, len(networks)):
+        mean += network_scores(x, networks[n], hidden)
+    mean /= np.float32(len(networks))
+    lowest = np.min(mean)
+    for row in range(count):
+        out[row] = min(out[row], lowest)
+    for place in range(len(best)):
+        out[best[place]] = mean[place]
+
+
+@kernel
+def forward_of_all(
+    features: Any, starts: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any
+) -> None:
+    """`forward` of several lists: a product of matrices rounds by its size, so each by itself."""
+    for number in range(len(starts) - 1):
+        start, stop = starts[number], starts[number + 1]
+        if start < stop:
+            forward(features[start:stop], centre, scale, networks, hidden, out[start:stop])
+
+
+@kernel
+def blend(shares: Any, weights: Any, out: Any) -> None:
+    """Weighted sums of each row; what is not finite adds 0."""
+    for row in range(len(shares)):
+        total = 0.0
+        for s in range(len(weights)):
+            share = shares[row, s]
+            total += weights[s] * share if -np.inf < share < np.inf else 0.0
+        out[row] = total
 
 
 @kernel

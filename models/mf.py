@@ -4,14 +4,13 @@ Implicit-feedback ALS (Hu, Koren, Volinsky 2008). With item factors Y fixed, a u
 a closed form: x = (Y'Y + Y'(C - I)Y + r I)^-1 Y'C p, so the newest event counts at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import ItemEvents, Query, Scores, empty_answer
+from models.base import Answers, ItemEvents, Queries, Query, Scores, alone
 from models.cells import Cells
 from models.columns import NONE, Column, Slots, Table
 from models.kernels import kernel
@@ -103,12 +102,16 @@ def _fold_in(
 
 @kernel
 def solve(left: Any, right: Any) -> None:
-    """Solve left x = right for a positive definite `left` by Cholesky; both are overwritten."""
+    """Solve left x = right for a positive definite `left` by Cholesky; both are overwritten.
+
+    Of `left` the upper half counts. Rows are worked on whole, for so many numbers go at once.
+    """
     f, columns = right.shape
     for j in range(f):
         for k in range(j):
-            for i in range(j, f):
-                left[j, i] -= left[k, j] * left[k, i]
+            factor = left[k, j]
+            for i in range(f):
+                left[j, i] -= factor * left[k, i]
         root = np.sqrt(max(left[j, j], 1e-12))
         for i in range(j, f):
             left[j, i] /= root
@@ -127,26 +130,70 @@ def solve(left: Any, right: Any) -> None:
 
 
 @kernel
-def _carriers(
-    factors: Any, gram: Any, past: Any, weights: Any, items: Any, regularisation: float,
+def _fold_in_all(
+    factors: Any, gram: Any, items: Any, weights: Any, starts: Any, regularisation: float,
     alpha: float, out: Any,
 ) -> None:  # fmt: skip
-    f, count = gram.shape[0], len(items)
+    for user in range(len(out)):
+        start, stop = starts[user], starts[user + 1]
+        _fold_in(
+            factors, gram, items[start:stop], weights[start:stop], regularisation, alpha, out[user]
+        )
+
+
+@kernel
+def _carry_all(
+    factors: Any, gram: Any, past: Any, weights: Any, past_starts: Any, items: Any, starts: Any,
+    asked: Any, regularisation: float, alpha: float, out: Any,
+) -> None:  # fmt: skip
+    for user in range(len(starts) - 1):
+        wanted = np.flatnonzero(asked[starts[user] : starts[user + 1]]) + starts[user]
+        if len(wanted):
+            start, stop = past_starts[user], past_starts[user + 1]
+            _carriers(
+                factors, gram, past[start:stop], weights[start:stop], items, wanted,
+                regularisation, alpha, out,
+            )  # fmt: skip
+
+
+@kernel
+def _carriers(
+    factors: Any, gram: Any, past: Any, weights: Any, items: Any, wanted: Any,
+    regularisation: float, alpha: float, out: Any,
+) -> None:  # fmt: skip
+    """For the `wanted` places of `items` the past one behind most of the score, -1: none."""
+    f, count = gram.shape[0], len(wanted)
     right = np.empty((f, count))
     for t in range(count):
         for i in range(f):
-            right[i, t] = factors[items[t], i]
+            right[i, t] = factors[items[wanted[t]], i]
     solve(_left_side(factors, gram, past, weights, regularisation, alpha), right)
     for t in range(count):
         most = 0.0
+        out[wanted[t]] = NONE
         for m in range(len(past)):
+            if not (0 <= past[m] < len(factors) and weights[m] > 0.0):
+                continue
             share = 0.0
             for i in range(f):
                 share += right[i, t] * factors[past[m], i]
             share *= 1.0 + alpha * weights[m]
             if share > most:
                 most = share
-                out[t] = past[m]
+                out[wanted[t]] = past[m]
+
+
+@kernel
+def _describe(vectors: Any, users: Any, items: Any, starts: Any, out: Any) -> None:
+    for user in range(len(users)):
+        start, stop = starts[user], starts[user + 1]
+        if start < stop:
+            mine = np.empty((stop - start, vectors.shape[1]), np.float32)
+            for at in range(stop - start):
+                mine[at] = vectors[items[start + at]]
+            scores = np.dot(mine, users[user])
+            for at in range(stop - start):
+                out[start + at] = max(scores[at], np.float32(0.0))
 
 
 class VectorModel:
@@ -183,23 +230,56 @@ class VectorModel:
 
     def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
         """Whom a query stands for, shape (f,)."""
+        vector: NDArray[np.float32] = self.user_vectors(table, alone(query))[0]
+        return vector
+
+    def user_vectors(self, table: Table, queries: Queries) -> NDArray[np.float32]:
+        """Whom each query stands for, shape (n, f)."""
         raise NotImplementedError
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Usable items with high inner products with the user."""
-        return self.recommend_all(table, [query])[0]
+        return self.recommend_all(table, alone(query)).to(0)
 
-    def recommend_all(self, table: Table, queries: Sequence[Query]) -> list[tuple[Slots, Scores]]:
+    def recommend_all(self, table: Table, queries: Queries) -> Answers:
         """`recommend` for each, in one pass over the vectors.
 
         Enough answers that what other sources find has a score here, too.
         """
-        if not len(self._cells) or not queries:
-            return [empty_answer()] * len(queries)
-        users = np.stack([self.user_vector(table, query) for query in queries])
-        usable = [query.usable for query in queries]
-        tops = [ANSWERS * query.limit for query in queries]
-        return self._cells.search_all(users, usable, tops)
+        if not len(self._cells):
+            return Answers.none(len(queries))
+        users = self.user_vectors(table, queries)
+        return self._cells.search_all(users, queries.usable, ANSWERS * queries.limits)
+
+    def describe_all(
+        self, table: Table, queries: Queries, items: Slots, starts: NDArray[np.int64], out: Scores
+    ) -> None:
+        """Inner products of the users with items that others found, into `out`; below 0 is 0.
+
+        List i's items are [starts[i], starts[i + 1]). Before there are vectors all stays as it is.
+        """
+        if len(self._cells):
+            users = self.user_vectors(table, queries)
+            _describe(table["vector"][: table.size], users, items, starts, out)
+
+    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+        """The past item behind most of each score."""
+        out = np.full(len(items), NONE, np.int32)
+        bounds = np.array([0, len(items)])
+        self.carry_all(table, alone(query), items, bounds, np.ones(len(items), np.bool_), out)
+        return out
+
+    def carry_all(
+        self, table: Table, queries: Queries, items: Slots, starts: NDArray[np.int64],
+        asked: NDArray[np.bool_], out: Slots,
+    ) -> None:  # fmt: skip
+        """`carriers` of several lists' items, into `out`, where they are asked for.
+
+        Args:
+            items: list i's are [starts[i], starts[i + 1]).
+            asked: which of them; the others' places in `out` stay as they are.
+        """
+        raise NotImplementedError
 
 
 class MatrixFactorisation(VectorModel):
@@ -217,24 +297,26 @@ class MatrixFactorisation(VectorModel):
         vectors = table["vector"][: table.size].astype(np.float64)
         self._gram = vectors.T @ vectors
 
-    def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
-        """The user's factors, shape (f,); zero where nothing is known."""
-        return fold_in(
-            table["vector"][: table.size], self._gram, query.items, query.weights, self.config
-        )
+    def user_vectors(self, table: Table, queries: Queries) -> NDArray[np.float32]:
+        """The users' factors, shape (n, f); zero where nothing is known."""
+        out = np.empty((len(queries), self.config.factors), np.float32)
+        _fold_in_all(
+            table["vector"][: table.size], self._gram, queries.items, queries.weights,
+            queries.starts, self.config.regularisation, self.config.alpha, out,
+        )  # fmt: skip
+        return out
 
-    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+    def carry_all(
+        self, table: Table, queries: Queries, items: Slots, starts: NDArray[np.int64],
+        asked: NDArray[np.bool_], out: Slots,
+    ) -> None:  # fmt: skip
         """The past item with the largest share in each score.
 
         The score is linear in the past items: x = W^-1 sum c_i y_i, so item i carries
         c_i y_t' W^-1 y_i (Hu, Koren, Volinsky 2008, section 5).
         """
-        known = (query.items >= 0) & (query.items < table.size) & (query.weights > 0)
-        past = query.items[known]
-        out = np.full(len(items), NONE, np.int32)
-        if len(past):
-            _carriers(
-                table["vector"], self._gram, past, query.weights[known], items,
-                self.config.regularisation, self.config.alpha, out,
-            )  # fmt: skip
-        return out
+        _carry_all(
+            table["vector"][: table.size], self._gram, queries.items, queries.weights,
+            queries.starts, items, starts, asked, self.config.regularisation, self.config.alpha,
+            out,
+        )  # fmt: skip

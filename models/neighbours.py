@@ -162,11 +162,12 @@ def read_lists(
             other = np.uint32(row.item[j])
             held[j] = NONE
             if other < room:
-                if places[other] == 0:
-                    slots[count] = other
-                    count += 1
-                    places[other] = count
-                held[j] = places[other] - 1
+                place = places[other]  # no branch where it is anybody's guess: new or not
+                slots[count] = other
+                count += place == 0
+                place = count if place == 0 else place
+                places[other] = place
+                held[j] = place - 1
         for r in range(readings - 1, -1, -1):
             if not weights[r, m] > 0.0:
                 break
@@ -177,6 +178,41 @@ def read_lists(
                     scores[held[j]] += loud * row.weight[first + j]
     _times_rarity(rows, slots[:count], channels, conditional, eras, nows, shrinkage, said)
     return count
+
+
+@kernel
+def read_lists_of_all(
+    rows: Any, items: Any, weights: Any, starts: Any, fading: Any, channels: Any,
+    conditional: Any, clocks: Any, half_lives: Any, shrinkage: float, places: Any, slots: Any,
+    scores: Any, slots_at: Any, scores_at: Any, counts: Any,
+) -> None:  # fmt: skip
+    """`read_lists` for several users, whose items are [starts[i], starts[i + 1]).
+
+    `fading` has a row a reading: how loud the n-th item may speak there, beside its weight. User
+    i's items go to `slots` from slots_at[i] on, counts[i] of them, and what reading r says of them
+    to `scores` from scores_at[i, r] on. `places` is zero before and after.
+    """
+    readings, room = fading.shape
+    width = len(rows[0].item) if len(rows) else 0
+    slot_at, score_at = 0, 0
+    for user in range(len(clocks)):
+        start = starts[user]
+        stop = min(starts[user + 1], start + room)
+        most = min((stop - start) * width, len(places))
+        mine, end = slots[slot_at : slot_at + most + 1], score_at + readings * most
+        said = scores[score_at:end].reshape((readings, most))
+        said[:] = np.float32(0.0)
+        loud = fading[:, : stop - start] * weights[start:stop]
+        count = read_lists(
+            rows, items[start:stop], loud, channels, conditional, clocks[user], half_lives,
+            shrinkage, places, mine, 0, said,
+        )  # fmt: skip
+        for at in range(count):
+            places[mine[at]] = 0
+        slots_at[user], counts[user] = slot_at, count
+        for r in range(readings):
+            scores_at[user, r] = score_at + r * most
+        slot_at, score_at = slot_at + count, end
 
 
 @kernel
@@ -249,3 +285,21 @@ def strongest_sources(
                 score = weights[r, m] * part * row.weight[channel * len(row.item) + place]
                 if score > most[t]:
                     most[t], out[t] = score, source
+
+
+@kernel
+def strongest_sources_of_all(
+    rows: Any, items: Any, weights: Any, starts: Any, fading: Any, channels: Any,
+    conditional: Any, clocks: Any, half_lives: Any, shrinkage: float, targets: Any,
+    target_starts: Any, readings: Any, out: Any,
+) -> None:  # fmt: skip
+    """`strongest_sources` for several users; arguments as of `read_lists_of_all`."""
+    for user in range(len(clocks)):
+        start, first, last = starts[user], target_starts[user], target_starts[user + 1]
+        stop = min(starts[user + 1], start + fading.shape[1])
+        if np.any(readings[first:last] >= 0):
+            strongest_sources(
+                rows, items[start:stop], fading[:, : stop - start] * weights[start:stop],
+                channels, conditional, clocks[user], half_lives, shrinkage, targets[first:last],
+                readings[first:last], out[first:last],
+            )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Query
+from models.base import Queries
 from models.columns import NONE, Slots, Table
 from models.kernels import kernel
 from models.mf import VectorModel
@@ -68,18 +68,31 @@ def _profile_vector(vectors: Any, items: Any, weights: Any, out: Any) -> None:
 
 
 @kernel
-def _carriers(vectors: Any, past: Any, weights: Any, items: Any, out: Any) -> None:
+def _profile_vectors(vectors: Any, items: Any, weights: Any, starts: Any, out: Any) -> None:
+    for user in range(len(out)):
+        start, stop = starts[user], starts[user + 1]
+        _profile_vector(vectors, items[start:stop], weights[start:stop], out[user])
+
+
+@kernel
+def _carry_all(
+    vectors: Any, past: Any, weights: Any, past_starts: Any, items: Any, starts: Any, asked: Any,
+    out: Any,
+) -> None:  # fmt: skip
     """Vectors have length 1 here, so an inner product is a cosine."""
-    for t in range(len(items)):
-        most = 0.0
-        for m in range(len(past)):
-            if 0 <= past[m] < len(vectors):
-                share = 0.0
-                for i in range(vectors.shape[1]):
-                    share += vectors[items[t], i] * vectors[past[m], i]
-                if share * weights[m] > most:
-                    most = share * weights[m]
-                    out[t] = past[m]
+    for user in range(len(starts) - 1):
+        for t in range(starts[user], starts[user + 1]):
+            if not asked[t]:
+                continue
+            most, out[t] = 0.0, NONE
+            for m in range(past_starts[user], past_starts[user + 1]):
+                if 0 <= past[m] < len(vectors):
+                    share = 0.0
+                    for i in range(vectors.shape[1]):
+                        share += vectors[items[t], i] * vectors[past[m], i]
+                    if share * weights[m] > most:
+                        most = share * weights[m]
+                        out[t] = past[m]
 
 
 class Profile(VectorModel):
@@ -87,10 +100,16 @@ class Profile(VectorModel):
 
     name = "profile"
 
-    def user_vector(self, table: Table, query: Query) -> NDArray[np.float32]:
-        """The user's profile, shape (f,); what their photos say of their taste is part of it."""
-        vector = profile_vector(table["vector"][: table.size], query.items, query.weights)
-        return vector if query.taste is None else unit(vector + query.taste)
+    def user_vectors(self, table: Table, queries: Queries) -> NDArray[np.float32]:
+        """The users' profiles, shape (n, f); what photos say of their taste is part of it."""
+        out = np.empty((len(queries), self.config.factors), np.float32)
+        _profile_vectors(
+            table["vector"][: table.size], queries.items, queries.weights, queries.starts, out
+        )
+        for user, taste in enumerate(queries.tastes):
+            if taste is not None:
+                out[user] = unit(out[user] + taste)
+        return out
 
     def place(self, table: Table, slots: Slots, keys: NDArray[np.uint64]) -> None:
         """Give items that no refit knows yet a direction of their own."""
@@ -100,9 +119,12 @@ class Profile(VectorModel):
         """Take vectors; they are kept at length 1."""
         super().swap(table, slots, unit(np.nan_to_num(factors)))
 
-    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+    def carry_all(
+        self, table: Table, queries: Queries, items: Slots, starts: NDArray[np.int64],
+        asked: NDArray[np.bool_], out: Slots,
+    ) -> None:  # fmt: skip
         """The past item whose weighted cosine to each is largest."""
-        out = np.full(len(items), NONE, np.int32)
-        vectors = table["vector"][: table.size]
-        _carriers(vectors, query.items, query.weights, items, out)
-        return out
+        _carry_all(
+            table["vector"][: table.size], queries.items, queries.weights, queries.starts, items,
+            starts, asked, out,
+        )  # fmt: skip

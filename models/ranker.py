@@ -119,9 +119,16 @@ class Ranker:
 
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
+        return self.scores_of_all(features, np.array([0, len(features)]))
+
+    def scores_of_all(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
+        """`scores` of several lists, whose candidates are [starts[i], starts[i + 1]).
+
+        Each is scored by itself: which others there are changes nothing.
+        """
         if len(features) and self._sources_lead():
             return self._by_sources(features)
-        return self._by_networks(features)
+        return self._by_networks(features, starts)
 
     def _sources_lead(self) -> bool:
         """Whether a source alone has been better of late, as before anything was learned."""
@@ -131,15 +138,16 @@ class Ranker:
     def _by_sources(self, features: NDArray[np.float32]) -> Scores:
         """The sources' shares, weighted by what each found of late; good ones count far more."""
         weights = (self.trust[1:] / self.trust[1:].max()) ** TRUST_POWER
-        shares = np.nan_to_num(features[:, self.sources], posinf=0.0, neginf=0.0)
-        return np.asarray(shares @ weights, np.float32)
+        out = np.empty(len(features), np.float32)
+        listwise.blend(features[:, self.sources], weights, out)
+        return out
 
-    def _by_networks(self, features: NDArray[np.float32]) -> Scores:
+    def _by_networks(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
         out = np.zeros(len(features), np.float32)
         if len(features):
-            listwise.forward(
-                features.astype(np.float32, copy=False), self._shift, self._scale, self.average,
-                self.config.hidden, out,
+            listwise.forward_of_all(
+                features.astype(np.float32, copy=False), starts, self._shift, self._scale,
+                self.average, self.config.hidden, out,
             )  # fmt: skip
         return out
 
@@ -180,7 +188,7 @@ class Ranker:
         """Score the ranker and each source on a list before it is learned; its answers lead it."""
         if len(self.trust) > 1:
             rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
-            scores = self._by_networks(features)
+            scores = self._by_networks(features, np.array([0, len(features)]))
             listwise.judge(scores, features[:, self.sources], answers, rate, self.trust)
 
     def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

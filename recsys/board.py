@@ -1,4 +1,4 @@
-"""The board: what every source says of every item, for one list, and the union of their best."""
+"""The board: what every source says of every item, for some lists, and the unions of their best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Scores
+from models.base import Answers, Scores
 from models.columns import Slots
 from models.kernels import kernel
-from models.top import POSITIVE, ROOM, best_of, select
+from models.top import ROOM, best_of
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The union: c items, what each of the sources says of them, and which ones found them."""
+    """A list's union: c items, what each source says of them, and which ones found them."""
 
     items: Slots  # (c,)
     scores: NDArray[np.float32]  # (c, sources), 0 where a source says nothing
@@ -25,11 +25,38 @@ class Candidates:
         return len(self.items)
 
 
-class Board:
-    """Scores of items by all sources, for one list at a time; one instance a pipeline.
+@dataclass(frozen=True, slots=True)
+class Unions:
+    """The unions of n lists, one behind the other: list i's rows are [starts[i], starts[i + 1])."""
 
-    An item that somebody speaks of gets a column, a source has a row: what is read in one go lies
-    together, however many items there are.
+    items: Slots  # (rows,)
+    scores: NDArray[np.float32]  # (rows, sources)
+    found: NDArray[np.uint32]  # (rows,)
+    starts: NDArray[np.int64]  # (n + 1,)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, candidates: Candidates) -> "Unions":
+        """The union of one list."""
+        bounds = np.array([0, len(candidates)])
+        return cls(candidates.items, candidates.scores, candidates.found, bounds)
+
+    def part(self, number: int) -> slice:
+        """The rows of a list."""
+        return slice(int(self.starts[number]), int(self.starts[number + 1]))
+
+    def to(self, number: int) -> Candidates:
+        """The union of a list."""
+        part = self.part(number)
+        return Candidates(self.items[part], self.scores[part], self.found[part])
+
+
+class Board:
+    """Answers of all sources to some lists; one instance a pipeline.
+
+    An answer is a stretch of items and one of their scores; answers may share their items.
 
     Args:
         shares: a source's part of the places, 1 for `limit` of them.
@@ -37,151 +64,172 @@ class Board:
 
     def __init__(self, shares: Sequence[float]) -> None:
         self._shares = np.array(shares, np.float64)
-        sources = len(shares)
-        self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # an item's column + 1; 0: none
-        self.count = 0  # columns taken
-        self.slots: Slots = np.zeros(0, np.int32)  # the items of the columns
-        self.said: NDArray[np.float32] = np.zeros((sources, 0), np.float32)
-        self._joined = np.zeros(0, np.int32)  # a column's place in the union + 1; 0: none
-        self._limit = 0
-        self._limits = np.zeros(sources, np.int64)
-        self._taken = np.zeros(sources, np.int64)
-        self._best_columns = np.zeros((sources, 0), np.int32)
-        self._best = np.zeros((sources, 0), np.float32)
-        self._usable: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._said: list[NDArray[Any]] = [np.zeros(0, np.int32), np.zeros(0, np.float32)]
+        self._taken = np.zeros(2, np.int64)  # of items, and of scores
+        self._usable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
+        self._known_limits: dict[int, NDArray[np.int64]] = {}
+        self._limits = np.zeros((0, len(shares)), np.int64)
+        # Of each list and source: where its items start, where its scores do, how many there are.
+        self._spans = np.zeros((0, len(shares), 3), np.int64)
+        self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # zero for every item
 
-    def open(self, usable: NDArray[np.bool_], limit: int) -> None:
-        """Wipe it for a new list: the best `limit` usable items of each source, or its share.
+    def open(self, usable: NDArray[np.bool_], limits: NDArray[np.int64]) -> None:
+        """Wipe it for new lists, of the best of each source: `limits` of a list, or its share.
 
-        `usable` is a mask over all slots.
+        `usable` has a row a list, a mask over all items.
         """
-        _wipe(self.places, self.slots, self.count, self.said, self._joined)
-        self.count = 0
-        if len(self.places) < len(usable):
-            self.places = np.zeros(max(len(usable), 2 * len(self.places)), np.int32)
         self._usable = usable
+        each = [self._limits_of(limit) for limit in limits.tolist()]
+        self._limits = each[0][None] if len(each) == 1 else np.stack(each)
+        self._spans = np.zeros((len(usable), len(self._shares), 3), np.int64)
         self._taken[:] = 0
-        if limit != self._limit:
-            self._limit, self._limits = limit, np.ceil(self._shares * limit).astype(np.int64)
-            most = ROOM * int(self._limits.max(initial=0))
-            self._best_columns = np.zeros((len(self._shares), most), np.int32)
-            self._best = np.zeros((len(self._shares), most), np.float32)
+        if len(self.places) < usable.shape[1]:
+            self.places = np.zeros(2 * usable.shape[1], np.int32)
 
-    def reserve(self, more: int) -> None:
-        """Room for so many more columns; there are never more than items."""
-        needed = min(self.count + more, len(self.places))
-        had = len(self.slots)
-        if needed > had:
-            size = max(needed, 2 * had)
-            self.slots = np.concatenate([self.slots, np.zeros(size - had, np.int32)])
-            self._joined = np.concatenate([self._joined, np.zeros(size - had, np.int32)])
-            more_said = np.zeros((len(self._shares), size - had), np.float32)
-            self.said = np.concatenate([self.said, more_said], axis=1)
+    def _limits_of(self, limit: int) -> NDArray[np.int64]:
+        if limit not in self._known_limits:
+            self._known_limits[limit] = np.ceil(limit * self._shares).astype(np.int64)
+        return self._known_limits[limit]
 
-    def put(self, row: int, slots: Slots, scores: Scores) -> None:
-        """A source speaks; what is not a positive number is not heard."""
-        if len(slots):
-            if self.count + len(slots) > len(self.slots):
-                self.reserve(len(slots))
-            self.count = _put(
-                row, slots, scores, self._usable, self._limits, self.places, self.slots,
-                self.count, self.said, self._best_columns, self._best, self._taken,
+    def room(self, length: int, dtype: Any) -> NDArray[Any]:
+        """Room right behind what was said: for items (int32) or scores (float32)."""
+        which = 0 if dtype is np.int32 else 1
+        start, said = int(self._taken[which]), self._said[which]
+        if start + length > len(said):
+            more = np.empty(max(length, len(said)), dtype)
+            said = self._said[which] = np.concatenate([said, more])
+        return said[start : start + length]
+
+    def say(
+        self, columns: range, slots: Slots, scores: Scores, slots_at: NDArray[np.int64],
+        scores_at: NDArray[np.int64], counts: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Sources wrote into the room they were given: where each list's answers lie there.
+
+        Shapes are (lists,), of `scores_at` (lists, columns).
+        """
+        spans = self._spans[:, columns.start : columns.stop]
+        spans[:, :, 0] = (slots_at + self._taken[0])[:, None]
+        spans[:, :, 1] = scores_at + self._taken[1]
+        spans[:, :, 2] = counts[:, None]
+        self._taken += len(slots), len(scores)
+
+    def put(self, column: int, answers: Answers) -> None:
+        """A source's answers, one to each list."""
+        if len(answers.slots):
+            _put(
+                column, answers.slots, answers.scores, answers.starts, answers.stops,
+                self.room(len(answers.slots), np.int32), self.room(len(answers.slots), np.float32),
+                self._taken, self._spans,
             )  # fmt: skip
 
-    def offer(self, rows: range) -> None:
-        """Somebody wrote these rows of `said` himself, and took columns as needed."""
-        _offer(
-            rows.start, rows.stop, self._usable, self._limits, self.slots, self.count, self.said,
-            self._best_columns, self._best, self._taken,
+    def unions(self) -> Unions:
+        """The best usable of all sources, in the order of the sources.
+
+        What is not a positive number is not heard.
+        """
+        lists, sources = self._limits.shape
+        slots, said = self._said
+        room = int(self._limits.sum())
+        items, found = np.empty(room, np.int32), np.empty(room, np.uint32)
+        starts = np.zeros(lists + 1, np.int64)
+        _join(
+            self._spans, slots, said, self._usable, self._limits, self.places, items, found, starts
         )  # fmt: skip
-
-    def union(self) -> Candidates:
-        """The best of all sources, in the order of the sources."""
-        room = sum(self._taken.tolist())
-        items = np.empty(room, np.int32)
-        scores = np.empty((room, len(self._shares)), np.float32)
-        found = np.zeros(room, np.uint32)
-        count = _union(
-            self._best_columns, self._taken, self.said, self.slots, self._joined,
-            items, scores, found,
-        )  # fmt: skip
-        return Candidates(items[:count], scores[:count], found[:count])
-
-
-@kernel
-def _wipe(places: Any, slots: Any, count: int, said: Any, joined: Any) -> None:
-    for column in range(count):
-        places[slots[column]] = 0
-        joined[column] = 0
-    for row in range(len(said)):
-        said[row, :count] = np.float32(0.0)
+        items, found = items[: starts[-1]], found[: starts[-1]]
+        scores = np.empty((len(items), sources), np.float32)
+        _describe(self._spans, slots, said, self.places, items, starts, scores)
+        return Unions(items, scores, found, starts)
 
 
 @kernel
 def _put(
-    row: int, said_of: Any, scores: Any, usable: Any, limits: Any, places: Any, slots: Any,
-    count: int, said: Any, best_columns: Any, best: Any, taken: Any,
-) -> int:  # fmt: skip
-    said, best_columns, best = said[row], best_columns[row], best[row]
-    limit = limits[row]
-    kept, lowest, room = 0, POSITIVE, ROOM * limit
-    for at in range(len(said_of)):
-        slot, score = np.uint32(said_of[at]), scores[at]
-        if slot < np.uint32(len(usable)) and score > 0.0 and score < np.inf:
-            if places[slot] == 0:
-                slots[count] = slot
-                count += 1
-                places[slot] = count
-            column = places[slot] - 1
-            said[column] = score
-            if score >= lowest and usable[slot]:
-                best_columns[kept], best[kept] = column, score
-                kept += 1
-                if kept == room:
-                    select(kept, limit, best_columns, best)
-                    kept, lowest = limit, np.min(best[:limit])
-    if kept > limit:
-        select(kept, limit, best_columns, best)
-        kept = limit
-    taken[row] = kept
-    return count
-
-
-@kernel
-def _offer(
-    start: int, stop: int, usable: Any, limits: Any, slots: Any, count: int, said: Any,
-    best_columns: Any, best: Any, taken: Any,
+    column: int, said_of: Any, said: Any, starts: Any, stops: Any, slots: Any, scores: Any,
+    taken: Any, spans: Any,
 ) -> None:  # fmt: skip
-    open_to = np.zeros(count, np.float32)
-    for column in range(count):
-        slot = np.uint32(slots[column])
-        if slot < np.uint32(len(usable)) and usable[slot]:
-            open_to[column] = np.float32(1.0)
-    heard = np.empty(count, np.float32)
-    for row in range(start, stop):
-        scores, room = said[row][:count], ROOM * limits[row]
-        for column in range(count):
-            score = scores[column]
-            score = score if score < np.float32(np.inf) else np.float32(0.0)
-            scores[column] = score
-            heard[column] = score * open_to[column]
-        taken[row] = best_of(heard, limits[row], best_columns[row][:room], best[row][:room])
+    slots[:] = said_of
+    scores[:] = said
+    for at in range(len(starts)):
+        spans[at, column, 0] = taken[0] + starts[at]
+        spans[at, column, 1] = taken[1] + starts[at]
+        spans[at, column, 2] = stops[at] - starts[at]
+    taken[0] += len(said_of)
+    taken[1] += len(said_of)
 
 
 @kernel
-def _union(
-    best_columns: Any, taken: Any, said: Any, slots: Any, joined: Any, items: Any, scores: Any,
-    found: Any,
-) -> int:  # fmt: skip
-    count = 0
-    for s in range(len(taken)):
-        for at in range(taken[s]):
-            column = best_columns[s, at]
-            if joined[column] == 0:
-                items[count] = slots[column]
-                for source in range(len(said)):
-                    scores[count, source] = said[source, column]
-                count += 1
-                joined[column] = count
-            found[joined[column] - 1] |= np.uint32(1) << np.uint32(s)
-    return count
+def _join(
+    spans: Any, slots: Any, scores: Any, usable: Any, limits: Any, places: Any, items: Any,
+    found: Any, starts: Any,
+) -> None:  # fmt: skip
+    """The items of the unions, which sources found each, and where each list's start.
+
+    `places` has an item's row in its union + 1 while a list is joined, and is zero then.
+    """
+    longest = np.max(spans[:, :, 2]) if spans.size else 0
+    open_to, heard = np.empty(longest, np.float32), np.empty(longest, np.float32)
+    room = ROOM * (np.max(limits) if limits.size else 0)
+    best_at, best = np.empty(room, np.int32), np.empty(room, np.float32)
+    row = 0
+    for number in range(len(spans)):
+        first, before, mask = row, -1, usable[number]
+        for s in range(spans.shape[1]):
+            start, said_at, count = spans[number, s]
+            if count == 0:
+                continue
+            said_of, said = slots[start : start + count], scores[said_at : said_at + count]
+            if start != before:
+                for at in range(count):
+                    slot = np.uint32(said_of[at])
+                    free = slot < np.uint32(len(mask)) and mask[slot]
+                    open_to[at] = np.float32(1.0) if free else np.float32(0.0)
+                before = start
+            for at in range(count):
+                score = said[at]
+                heard[at] = (score if score < np.inf else np.float32(0.0)) * open_to[at]
+            limit = limits[number, s]
+            kept = best_of(heard[:count], limit, best_at[: ROOM * limit], best[: ROOM * limit])
+            for at in range(kept):
+                slot = said_of[best_at[at]]
+                if places[slot] == 0:
+                    items[row], found[row] = slot, np.uint32(0)
+                    row += 1
+                    places[slot] = row - first
+                found[first + places[slot] - 1] |= np.uint32(1) << np.uint32(s)
+        for at in range(first, row):
+            places[items[at]] = 0
+        starts[number + 1] = row
+
+
+@kernel
+def _describe(
+    spans: Any, slots: Any, scores: Any, places: Any, items: Any, starts: Any, out: Any
+) -> None:
+    """What each source says of the items of the unions; `places` is zero before and after."""
+    longest = np.max(spans[:, :, 2]) if spans.size else 0
+    heard_at, rows = np.empty(longest, np.int32), np.empty(longest, np.int32)
+    for number in range(len(spans)):
+        mine = items[starts[number] : starts[number + 1]]
+        said = out[starts[number] : starts[number + 1]]
+        for row in range(len(mine)):
+            places[mine[row]] = row + 1
+        said[:] = np.float32(0.0)
+        hits, before = 0, -1
+        for s in range(spans.shape[1]):
+            start, said_at, count = spans[number, s]
+            if count == 0:
+                continue
+            if start != before:
+                hits = 0
+                for at in range(count):
+                    slot = np.uint32(slots[start + at])
+                    place = places[slot] if slot < np.uint32(len(places)) else 0
+                    heard_at[hits], rows[hits] = at, place - 1
+                    hits += place > 0
+                before = start
+            for hit in range(hits):
+                score = scores[said_at + heard_at[hit]]
+                if score > 0.0 and score < np.inf:
+                    said[rows[hit], s] = score
+        for row in range(len(mine)):
+            places[mine[row]] = 0

@@ -20,6 +20,7 @@ from models.metrics import MISSED, Lists, Ranks
 from recsys.catalogue import Catalogue
 from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
+from recsys.factorise import RefitPlan, factorise
 from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.user_state import StateLimits, UserState
@@ -156,16 +157,19 @@ class BaselineMethod:
 
 
 class ServedMethod:
-    """The pipeline as the worker runs it, one step a chunk.
+    """The pipeline as the worker runs it, one step a chunk, refits of the factors included.
 
     A product is listed right after its first step: a catalogue that listed it right before would
-    tell what comes next.
+    tell what comes next. A refit, which runs beside the worker, is in force at once; the time it
+    takes is not the pipeline's.
     """
 
     def __init__(
-        self, log: EvaluationLog, config: PipelineConfig, keep: ListKeeper | None = None
-    ) -> None:
+        self, log: EvaluationLog, config: PipelineConfig, keep: ListKeeper | None = None,
+        plan: RefitPlan | None = None,
+    ) -> None:  # fmt: skip
         self._log, self._keep = log, keep
+        self._plan, self._fitted_at = plan or RefitPlan(), 0
         self._items = ItemState(default_models())
         self._catalogue = Catalogue(self._items)
         self._users = UserState(self._items, WHOLE_LOG)
@@ -194,7 +198,11 @@ class ServedMethod:
 
     def learn(self, step: int) -> None:
         """Both halves, user and items."""
-        self._learn(int(self._log.steps[step]), int(self._log.steps[step + 1]))
+        end = int(self._log.steps[step + 1])
+        self._learn(int(self._log.steps[step]), end)
+        if self._plan.due(end, self._fitted_at):
+            self._fitted_at = end
+            self._refit()
 
     def learn_us(self) -> float:
         """Microseconds an event takes in chunks, as the worker learns: the log's end once more.
@@ -217,6 +225,12 @@ class ServedMethod:
     def memory_bytes(self) -> int:
         """What the state holds."""
         return int(self._users.memory()["bytes"]) + int(self._items.memory()["bytes"])
+
+    def _refit(self) -> None:
+        found = factorise([self._users], len(self._items))
+        if found is not None:
+            keys = self._items.ids.keys[found.slots]
+            self._items.swap_factors(f"als-{self._fitted_at}", keys, found.vectors)
 
     def _learn(self, begin: int, end: int, later_ms: int = 0) -> None:
         log = self._log

@@ -1,4 +1,4 @@
-"""What the ranker sees of a candidate: groups of columns, each filled for a whole list at once.
+"""What the ranker sees of a candidate: groups of columns, each filled for some lists at once.
 
 To add a feature, add a group: its names, and a function that writes its columns.
 """
@@ -14,12 +14,14 @@ from models.clock import era_of, era_shift, weight_at
 from models.columns import NONE
 from models.history import STAGE_STEPS, stage_of
 from models.kernels import kernel
+from models.logs import logs
 from models.popularity import Popularity
-from recsys.board import Candidates
-from recsys.candidates import Context
-from recsys.words import likeness
+from recsys.board import Unions
+from recsys.contexts import Contexts
+from recsys.words import hush, likeness, listen
 
 DAY_S = 86_400.0
+RARE = 0.05  # of an event, added to what an item had of late before its logarithm is taken
 SESSION_GAP_S = 1_800.0  # whoever was away longer begins a new session
 
 
@@ -29,8 +31,8 @@ class Group(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
-        """Write the columns; `out` has shape (candidates, len(names)) and is zero."""
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
+        """Write the columns; `out` has shape (all candidates, len(names)) and is zero."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class SourceScores:
     def names(self) -> tuple[str, ...]:
         return ("prior", "found-by", *(f"{name}:share" for name in self.sources))
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From the scores of the union alone."""
-        _source_scores(candidates.scores, candidates.found, out)
+        _source_scores(unions.scores, unions.found, unions.starts, out)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ class ItemHistory:
         return (*halves, "trend", "events", "users", "age", "idle", "repeated", "stage",
                 "stage:off", "stage:unlike", "level:mean", "level:newest")  # fmt: skip
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From the popularity's table."""
-        _item_history(
-            context.items.tables[self.popularity.name].rows, candidates.items,
-            self.popularity.half_lives, context.query.clock, context.now_s, context.query.items,
-            context.query.weights, stage_of(len(context.history.items)) / STAGE_STEPS, out,
+        queries, past = contexts.queries, np.diff(contexts.starts)
+        _item_histories(
+            contexts.items.tables[self.popularity.name].rows, unions.items, unions.starts,
+            self.popularity.half_lives, queries.clocks, contexts.now_s, queries.items,
+            queries.weights, queries.starts, past, out,
         )  # fmt: skip
 
 
@@ -84,16 +87,15 @@ class OwnHistory:
         return ("had", "had:count", "had:ago", "had:rhythm", "had:weight", "had:recency",
                 "had:share", "had:since-first", "had:steps-ago", "had:rate", "steps")  # fmt: skip
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From the user's entries."""
-        past = context.history
-        if not len(past.items):
-            return
-        if len(self._places) < len(context.items):
-            self._places = np.zeros(2 * len(context.items), np.int32)
-        _own_history(
-            candidates.items, past.items, past.first_s, past.last_s, past.counts, past.weights,
-            past.recent, context.now_s, self._places, out,
+        past, size = contexts.past, contexts.usable.shape[1]
+        if len(self._places) < size:
+            self._places = np.zeros(2 * size, np.int32)
+        _own_histories(
+            unions.items, unions.starts, past.items, past.first_s, past.last_s, past.counts,
+            past.weights, contexts.starts, past.recent, contexts.recent_starts, contexts.now_s,
+            self._places, out,
         )  # fmt: skip
 
 
@@ -105,11 +107,13 @@ class User:
     def names(self) -> tuple[str, ...]:
         return ("user:events", "user:items", "user:ago", "user:repeats", "user:session")
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From sums over the entries."""
-        past = context.history
-        if len(past.items):
-            _user(past.counts, past.last_s, past.recent, context.now_s, out)
+        past = contexts.past
+        _users(
+            past.counts, past.last_s, contexts.starts, past.recent, contexts.recent_starts,
+            contexts.now_s, unions.starts, out,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,14 @@ class Product:
     def names(self) -> tuple[str, ...]:
         return ("same-category", "same-brand", "price", "listed", "price:off", "words")
 
-    def fill(self, context: Context, candidates: Candidates, out: NDArray[np.float32]) -> None:
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From the catalogue."""
-        catalogue, query = context.catalogue, context.query
-        words = catalogue.words.listen(query.items, query.weights)
-        _product(
-            candidates.items, query.items, query.weights, catalogue.category, catalogue.brand,
-            catalogue.price, catalogue.listed, catalogue.words.of_item, catalogue.words.loud,
-            words > 0, out,
+        catalogue, queries = contexts.catalogue, contexts.queries
+        heard, loud = catalogue.words.ears(len(queries.items))
+        _products(
+            unions.items, unions.starts, queries.items, queries.weights, queries.starts,
+            catalogue.category, catalogue.brand, catalogue.price, catalogue.listed,
+            catalogue.words.of_item, catalogue.words.counts, heard, loud, out,
         )  # fmt: skip
 
 
@@ -153,11 +157,11 @@ class Features:
         shares = [at for at in shares if not self.names[at].startswith("had")]
         return slice(shares[0], shares[-1] + 1) if shares else slice(0)
 
-    def of(self, context: Context, candidates: Candidates) -> NDArray[np.float32]:
-        """Features of a list's candidates, shape (candidates, len(self))."""
-        out = np.zeros((len(candidates), len(self)), np.float32)
+    def of(self, contexts: Contexts, unions: Unions) -> NDArray[np.float32]:
+        """Features of some lists' candidates, shape (all candidates, len(self))."""
+        out = np.zeros((len(unions.items), len(self)), np.float32)
         for group, span in self._spans:
-            group.fill(context, candidates, out[:, span])
+            group.fill(contexts, unions, out[:, span])
         return out
 
 
@@ -167,22 +171,26 @@ def default_groups(sources: Sequence[str], popularity: Popularity) -> tuple[Grou
 
 
 @kernel
-def _source_scores(scores: Any, found: Any, out: Any) -> None:
-    count, sources = scores.shape
-    highest = np.full(sources, np.float32(1e-12))
-    for row in range(count):
+def _source_scores(scores: Any, found: Any, starts: Any, out: Any) -> None:
+    sources = scores.shape[1]
+    for number in range(len(starts) - 1):
+        highest = np.full(sources, np.float32(1e-12))
+        for row in range(starts[number], starts[number + 1]):
+            for s in range(sources):
+                highest[s] = max(highest[s], scores[row, s])
         for s in range(sources):
-            highest[s] = max(highest[s], scores[row, s])
-    for s in range(sources):
-        highest[s] = np.float32(1.0) / highest[s]
-    for row in range(count):
-        total, bits = np.float32(0.0), found[row]
-        for s in range(sources):
-            share = scores[row, s] * highest[s]
-            out[row, 2 + s] = share
-            total += share
-            out[row, 1] += (bits >> np.uint32(s)) & np.uint32(1)
-        out[row, 0] = total / sources
+            highest[s] = np.float32(1.0) / highest[s]
+        for row in range(starts[number], starts[number + 1]):
+            total = np.float32(0.0)
+            for s in range(sources):
+                share = scores[row, s] * highest[s]
+                out[row, 2 + s] = share
+                total += share
+            out[row, 0] = total / sources
+            bits = found[row]
+            while bits:
+                out[row, 1] += np.float32(1.0)
+                bits &= bits - np.uint32(1)
 
 
 @kernel
@@ -191,52 +199,86 @@ def _log_days(age_s: float) -> float:
 
 
 @kernel
+def _item_histories(
+    rows: Any, items: Any, starts: Any, half_lives: Any, clocks: Any, now_s: Any, past: Any,
+    weights: Any, past_starts: Any, entries: Any, out: Any,
+) -> None:  # fmt: skip
+    for number in range(len(clocks)):
+        start, stop = starts[number], starts[number + 1]
+        first, last = past_starts[number], past_starts[number + 1]
+        _item_history(
+            rows, items[start:stop], half_lives, clocks[number], now_s[number], past[first:last],
+            weights[first:last], stage_of(entries[number]) / STAGE_STEPS, out[start:stop],
+        )  # fmt: skip
+
+
+@kernel
 def _item_history(
     rows: Any, items: Any, half_lives: Any, clock: float, now_s: float, past: Any, weights: Any,
     stage: float, out: Any,
 ) -> None:  # fmt: skip
-    halves = len(half_lives)
+    halves, count = len(half_lives), len(items)
+    eras, nows = np.empty(halves, np.int64), np.empty(halves)
     for h in range(halves):
-        era = era_of(clock, half_lives[h])
-        now = 1.0 / weight_at(clock, half_lives[h], era)
-        for at in range(len(items)):
-            row = rows[items[at]]
-            level = row.decayed[h] * np.float32(era_shift(int(row.era[h]), era) * now)
-            out[at, h] = np.log(np.float32(1.0) + level)
-    for at in range(len(items)):
+        eras[h] = era_of(clock, half_lives[h])
+        nows[h] = 1.0 / weight_at(clock, half_lives[h], eras[h])
+    last, one = halves - 1, np.float32(1.0)
+    large = np.empty((halves + 5, count), np.float32)  # what logarithms are taken of
+    for at in range(count):
         row = rows[items[at]]
-        out[at, halves] = out[at, 0] - out[at, min(2, halves - 1)]
-        out[at, halves + 1] = np.log(np.float32(1.0) + np.float32(row.events))
-        out[at, halves + 2] = np.log(np.float32(1.0) + np.float32(row.users))
-        if row.events > 0:
-            out[at, halves + 3] = _log_days(now_s - row.first_s)
-            out[at, halves + 4] = _log_days(now_s - row.last_s)
+        for h in range(halves):
+            now = np.float32(era_shift(int(row.era[h]), eras[h]) * nows[h])
+            large[h, at] = one + row.decayed[h] * now
+        large[halves, at] = large[last, at] + np.float32(RARE - 1.0)
+        large[halves + 1, at] = one + np.float32(row.events)
+        large[halves + 2, at] = one + np.float32(row.users)
+        seen = row.events > 0
+        large[halves + 3, at] = 1.0 + seen * max(now_s - row.first_s, 0.0) / DAY_S
+        large[halves + 4, at] = 1.0 + seen * max(now_s - row.last_s, 0.0) / DAY_S
+        if seen:
             out[at, halves + 5] = (row.events - row.users) / (row.events + 2.0)
         off = row.stage - stage
         out[at, halves + 6] = off
         out[at, halves + 7] = abs(off)
         out[at, halves + 8] = off * off / (row.stage_spread + 0.3)
+    logs(large.reshape(large.size))
     # Levels are taken at the longest half-life.
-    era = era_of(clock, half_lives[halves - 1])
-    now = 1.0 / weight_at(clock, half_lives[halves - 1], era)
     mean, total, newest = 0.0, 1e-9, 0.0
     for m in range(len(past)):
         row = rows[past[m]]
-        level = np.log(
-            0.05 + row.decayed[halves - 1] * era_shift(int(row.era[halves - 1]), era) * now
-        )
+        now = era_shift(int(row.era[last]), eras[last]) * nows[last]
+        level = np.log(RARE + row.decayed[last] * now)
         mean += weights[m] * level
         total += weights[m]
         if m == 0:
             newest = level
-    for at in range(len(items)):
-        row = rows[items[at]]
-        level = np.log(
-            0.05 + row.decayed[halves - 1] * era_shift(int(row.era[halves - 1]), era) * now
-        )
+    mean /= total
+    for at in range(count):
+        for h in range(halves):
+            out[at, h] = large[h, at]
+        out[at, halves] = large[0, at] - large[min(2, last), at]
+        for n in range(1, 5):
+            out[at, halves + n] = large[halves + n, at]
         if len(past) > 0:
-            out[at, halves + 9] = level - mean / total
-            out[at, halves + 10] = level - newest
+            out[at, halves + 9] = large[halves, at] - mean
+            out[at, halves + 10] = large[halves, at] - newest
+
+
+@kernel
+def _own_histories(
+    items: Any, starts: Any, own: Any, first_s: Any, last_s: Any, counts: Any, weights: Any,
+    own_starts: Any, recent: Any, recent_starts: Any, now_s: Any, places: Any, out: Any,
+) -> None:  # fmt: skip
+    for number in range(len(now_s)):
+        start, stop = starts[number], starts[number + 1]
+        first, last = own_starts[number], own_starts[number + 1]
+        if first < last:
+            _own_history(
+                items[start:stop], own[first:last], first_s[first:last], last_s[first:last],
+                counts[first:last], weights[first:last],
+                recent[recent_starts[number] : recent_starts[number + 1]], now_s[number], places,
+                out[start:stop],
+            )  # fmt: skip
 
 
 @kernel
@@ -274,6 +316,21 @@ def _own_history(
 
 
 @kernel
+def _users(
+    counts: Any, last_s: Any, own_starts: Any, recent: Any, recent_starts: Any, now_s: Any,
+    starts: Any, out: Any,
+) -> None:  # fmt: skip
+    for number in range(len(now_s)):
+        first, last = own_starts[number], own_starts[number + 1]
+        if first < last:
+            _user(
+                counts[first:last], last_s[first:last],
+                recent[recent_starts[number] : recent_starts[number + 1]], now_s[number],
+                out[starts[number] : starts[number + 1]],
+            )  # fmt: skip
+
+
+@kernel
 def _user(counts: Any, last_s: Any, recent: Any, now_s: float, out: Any) -> None:
     events = 0.0
     for n in range(len(counts)):
@@ -293,6 +350,23 @@ def _user(counts: Any, last_s: Any, recent: Any, now_s: float, out: Any) -> None
 
 
 @kernel
+def _products(
+    items: Any, starts: Any, past: Any, weights: Any, past_starts: Any, category: Any, brand: Any,
+    price: Any, listed: Any, words: Any, word_counts: Any, heard: Any, loud: Any, out: Any,
+) -> None:  # fmt: skip
+    for number in range(len(starts) - 1):
+        start, stop = starts[number], starts[number + 1]
+        mine = past[past_starts[number] : past_starts[number + 1]]
+        mine_weights = weights[past_starts[number] : past_starts[number + 1]]
+        found = listen(words, word_counts, mine, mine_weights, heard, loud)
+        _product(
+            items[start:stop], mine, mine_weights, category, brand, price, listed, words, loud,
+            found > 0, out[start:stop],
+        )  # fmt: skip
+        hush(heard, found, loud)
+
+
+@kernel
 def _product(
     items: Any, past: Any, weights: Any, category: Any, brand: Any, price: Any, listed: Any,
     words: Any, loud: Any, heard: bool, out: Any,
@@ -305,11 +379,14 @@ def _product(
             priced += weights[m]
     for at in range(len(items)):
         slot = items[at]
-        for m in range(len(past)):
-            if category[slot] != NONE and category[past[m]] == category[slot]:
-                out[at, 0] += weights[m] / total
-            if brand[slot] != NONE and brand[past[m]] == brand[slot]:
-                out[at, 1] += weights[m] / total
+        if category[slot] != NONE:
+            for m in range(len(past)):
+                if category[past[m]] == category[slot]:
+                    out[at, 0] += weights[m] / total
+        if brand[slot] != NONE:
+            for m in range(len(past)):
+                if brand[past[m]] == brand[slot]:
+                    out[at, 1] += weights[m] / total
         if priced > 0.0 and price[slot] > 0.0:
             out[at, 2] = np.log(price[slot]) - level / priced
             out[at, 4] = abs(out[at, 2])

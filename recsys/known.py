@@ -13,10 +13,11 @@ import numpy as np
 
 from models.base import Query
 from models.columns import NONE, Slots
-from recsys.candidates import Learned, Reading
 from recsys.photos import Photo
 from recsys.removed import reason_of, removed
 from recsys.settings import Settings
+from recsys.sources import Learned
+from recsys.speakers import Reading
 from recsys.user_lane import UserLane
 from recsys.user_state import History, UserState
 from recsys.wanted import OWN

@@ -10,7 +10,7 @@ from models.columns import NONE
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.item_updates import Example, ItemUpdates
-from recsys.rank import Rank, Scored
+from recsys.rank import Look, Rank
 from recsys.user_state import SWEEP_EVENTS, UserState
 
 
@@ -20,7 +20,10 @@ class Looker(Protocol):
     @property
     def rank(self) -> Rank: ...
 
-    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored: ...
+    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Look: ...
+
+    def settle(self) -> None:
+        """Score what was looked at."""
 
 
 class ChunkLearner:
@@ -44,9 +47,10 @@ class ChunkLearner:
         self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
         self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
         self._shown = batch.types == TYPE_CODES["impression"]
+        self._any_shown = bool(self._shown.any())
         self._answers = ~self._shown & (weights != 0)
         self._sampled = self._sample()
-        self._captured: list[tuple[int, Scored]] = []
+        self._captured: list[tuple[int, Look]] = []
 
     def _sample(self) -> list[int]:
         """Events that become examples if they start a step: by their hash, never by load."""
@@ -104,11 +108,12 @@ class ChunkLearner:
             self.applied, self.is_new, self.starts_step, self.stage, self.context,
             self.ages_s,
         )  # fmt: skip
-        part = slice(start, stop)
-        users.see_impressions(
-            batch.users[part], batch.items[part], self._shown[part] & self.applied[part],
-            self._answers[part] & self.applied[part], self.times_s[part],
-        )  # fmt: skip
+        if self._any_shown or len(users.shown):
+            part = slice(start, stop)
+            users.see_impressions(
+                batch.users[part], batch.items[part], self._shown[part] & self.applied[part],
+                self._answers[part] & self.applied[part], self.times_s[part],
+            )  # fmt: skip
 
     def updates(self) -> ItemUpdates:
         """What the items must learn of it; duplicates left out."""
@@ -124,12 +129,14 @@ class ChunkLearner:
         """The captured lists, with what their step then held."""
         examples = []
         batch = self.batch
-        for event, scored in self._captured:
-            if not self.applied[event]:
+        if self._captured:
+            self.looker.settle()
+        for event, look in self._captured:
+            if not self.applied[event] or look.scored is None:
                 continue
             step = (batch.users[event:] == batch.users[event]) & self.applied[event:]
             step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
-            example = self.looker.rank.example(scored, batch.items[event:][step])
+            example = self.looker.rank.example(look.scored, batch.items[event:][step])
             if example is not None:
                 examples.append(example)
         return examples

@@ -21,9 +21,10 @@ from models.mapping import ImageMapping, association
 from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
-from recsys.board import Board, Candidates
-from recsys.candidates import Context, Source, choose_sources, queries_of, speakers_of
+from recsys.board import Board, Unions
+from recsys.candidates import choose_sources
 from recsys.catalogue import Catalogue
+from recsys.contexts import Context, Contexts, queries_of
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
 from recsys.item_state import ItemState
@@ -31,10 +32,11 @@ from recsys.item_updates import ItemUpdates
 from recsys.learn import ChunkLearner
 from recsys.photos import Photo
 from recsys.placed import Policy, exploration, include
-from recsys.rank import Rank, RankConfig, Scored, hear_photo
-from recsys.ranked import Ranked
+from recsys.rank import Look, Rank, RankConfig, Scored, hear_photo
+from recsys.ranked import Ranked, Sayings
 from recsys.rerank import IMPRESSION_HALF_LIFE_S, RerankConfig, choose, fill, usable_items
 from recsys.rules import Rules
+from recsys.speakers import Source, speakers_of
 from recsys.user_state import UserState
 from recsys.variants import Variant, Variants
 from recsys.vectors import ProductVectors
@@ -79,7 +81,7 @@ def default_models() -> tuple[Model, ...]:
 
 @dataclass(slots=True)
 class Asked:
-    """A list that is wanted: for whom, as of when, and what was scored for it already."""
+    """A list that is wanted: for whom, as of when, and its candidates."""
 
     context: Context
     variant: Variant
@@ -87,7 +89,7 @@ class Asked:
     key: str  # settles what is tried out
     k: int
     moment: Moment | None  # whom the ranker may learn from later; None for answers to a question
-    scored: Scored | None = None
+    look: Look
 
 
 def no_photo(_event: int) -> Photo | None:
@@ -120,10 +122,11 @@ class Pipeline:
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
         self._speakers = speakers_of(self.sources)
-        self._speaker_of = [each for each in self._speakers for _ in each.columns]
+        self._sayings = Sayings(self.sources)
         self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
         self._newest_lists: dict[Moment, Scored] = {}
         self._asked: list[Asked] = []  # of the chunk under way, not answered yet
+        self._looks: list[Look] = []  # before its steps, not scored yet
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     @property
@@ -135,6 +138,7 @@ class Pipeline:
 
     def learn(self, users: UserState, batch: EventBatch) -> ItemUpdates:
         """User half: apply events in their order. Their items' half is returned, not done."""
+        self._looks.clear()
         chunk = ChunkLearner(self, users, batch, self.weights_of(batch))
         chunk.apply(len(batch))
         return chunk.updates()
@@ -156,6 +160,7 @@ class Pipeline:
         lists: list[Ranked | None] = [None] * len(batch)
         waiting: list[int] = []
         self._asked.clear()
+        self._looks.clear()
         for event in np.flatnonzero(want).tolist():
             chunk.apply(event + 1)
             user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
@@ -228,13 +233,15 @@ class Pipeline:
         """Note what a list is to be made of: the user as they are now."""
         plain = request is None and photo is None
         name = users.ids.name(user_slot) if user_slot != NONE else ""
+        context = self.context_for(users, user_slot, now_ms, k, request, photo)
         return Asked(
-            self.context_for(users, user_slot, now_ms, k, request, photo),
+            context,
             self.variant_of(users, user_slot),
             user_slot,
             f"{name}/{now_ms}",
             k,
             _moment(users, user_slot) if plain else None,
+            Look(context),
         )
 
     def answer(self, users: UserState, asked: Sequence[Asked]) -> list[Ranked]:
@@ -242,21 +249,45 @@ class Pipeline:
 
         Each stage makes all of them before the next begins: its code and tables are at hand then.
         """
-        new = [each for each in asked if each.scored is None]
-        for speaker in self._speakers:
-            speaker.look_ahead([each.context for each in new])
-        found = [self.candidates(each.context) for each in new]
-        for each, candidates in zip(new, found, strict=True):
-            each.scored = self._scored(each.context, candidates)
-        return [self._policy(users, each).shown(each.key) for each in asked]
+        return [
+            policy.shown(each.key)
+            for each, policy in zip(asked, self._policies(users, asked), strict=True)
+        ]
 
     def policy(self, users: UserState, user_slot: int, now_ms: int, k: int = 10) -> Policy:
         """The list for a user, and the draw that may put a new item into it."""
-        return self._policy(users, self.ask(users, user_slot, now_ms, k))
+        return self._policies(users, [self.ask(users, user_slot, now_ms, k)])[0]
 
-    def _policy(self, users: UserState, asked: Asked) -> Policy:
-        context, rerank, k = asked.context, asked.variant.rerank, asked.k
-        scored = asked.scored or self._scored(context, self.candidates(context))
+    def _policies(self, users: UserState, asked: Sequence[Asked]) -> list[Policy]:
+        if not asked:
+            return []
+        contexts = Contexts.of([each.context for each in asked])
+        new = [each.look for each in asked if each.look.scored is None]
+        if len(new) == len(asked):
+            self._score(new, contexts)
+        elif new:
+            self._score(new)
+        heard, chosen = [], []
+        for each in asked:
+            scored = self._heard(users, each)
+            heard.append(scored)
+            chosen.append(self._chosen(each, scored))
+        lists = Ranked.of_all(self._speakers, contexts, heard, chosen, self.model_version)
+        return [self._finished(each, ranked) for each, ranked in zip(asked, lists, strict=True)]
+
+    def _chosen(self, asked: Asked, scored: Scored) -> NDArray[np.intp]:
+        """The candidates that make the list, one of those whose pictures show the same."""
+        context, k, rerank = asked.context, asked.k, asked.variant.rerank
+        items, scores, twins = scored.candidates.items, scored.scores, self.vectors.twins
+        if not len(twins):
+            return choose(rerank, context, items, scores, k)
+        single = twins.single(items, scores)
+        return single[choose(rerank, context, items[single], scores[single], k)]
+
+    def _heard(self, users: UserState, asked: Asked) -> Scored:
+        """The scores of a list, with what rules and unanswered impressions say of them."""
+        scored, rerank = asked.look.scored, asked.variant.rerank
+        assert scored is not None
         if asked.moment is not None:
             self._remember(asked.moment, scored)
         rules = self.rules.over(self.catalogue)
@@ -265,14 +296,16 @@ class Pipeline:
             scored = Scored(scored.candidates, scored.features, boosted)
         if rerank.impression_discount and len(users.shown):
             seen = users.shown.unanswered(
-                asked.user_slot, scored.candidates.items, context.now_s, IMPRESSION_HALF_LIFE_S
-            )
+                asked.user_slot, scored.candidates.items, asked.context.now_s,
+                IMPRESSION_HALF_LIFE_S,
+            )  # fmt: skip
             less = scored.scores - np.float32(rerank.impression_discount) * seen
             scored = Scored(scored.candidates, scored.features, less)
-        items, twins = scored.candidates.items, self.vectors.twins
-        single = twins.single(items, scored.scores)  # one of those whose pictures show the same
-        chosen = choose(rerank, context, items[single], scored.scores[single], k)
-        ranked = Ranked.of(self._speaker_of, context, scored, single[chosen], self.model_version)
+        return scored
+
+    def _finished(self, asked: Asked, ranked: Ranked) -> Policy:
+        """A list filled up, with what rules put into it, and what is tried out in it."""
+        context, k, twins = asked.context, asked.k, self.vectors.twins
         if asked.variant.name != ranked.variant:
             ranked = replace(ranked, variant=asked.variant.name)
         if len(ranked) < k:
@@ -280,9 +313,10 @@ class Pipeline:
             more = fill(self.popularity, context, listed, k - len(ranked))
             more = more[twins.single(more, np.zeros(len(more), np.float32))]
             ranked = ranked.filled_up(more)
+        rules = self.rules.over(self.catalogue)
         if rules is not None:
             ranked = include(rules, self.popularity, context, ranked)
-        return Policy(ranked, exploration(rerank, context, ranked))
+        return Policy(ranked, exploration(asked.variant.rerank, context, ranked))
 
     def variant_of(self, users: UserState, user_slot: int) -> Variant:
         """A known user's variant; strangers get the default."""
@@ -290,34 +324,51 @@ class Pipeline:
             return self.variants.default
         return self.variants.of(users.ids.name(user_slot))
 
-    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Scored:
-        """A user's candidates before a step, for the ranker to learn from.
+    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Look:
+        """A user's candidates before a step, for the ranker to learn from: scored by `settle`.
 
         The newest list that was made since the user's last event, else a new one.
         """
         moment = _moment(users, user_slot)
         known = self._newest_lists.get(moment)
         if known is not None:
-            return known
-        asked = next((each for each in self._asked if each.moment == moment), None)
-        context = self.context_for(users, user_slot, now_ms, 1) if asked is None else asked.context
-        scored = self._scored(context, self.candidates(context))
-        if asked is not None:
-            asked.scored = scored
-        return scored
+            return Look(None, known)
+        asked = next((each.look for each in self._asked if each.moment == moment), None)
+        look = asked or Look(self.context_for(users, user_slot, now_ms, 1))
+        self._looks.append(look)
+        if len(self._looks) == LISTS_AT_ONCE:  # what they are made of takes room
+            self.settle()
+        return look
 
-    def candidates(self, context: Context) -> Candidates:
-        """The union of what all sources find."""
-        self._board.open(context.query.usable, context.limit)
+    def settle(self) -> None:
+        """Score what was looked at, many at once."""
+        looks, self._looks = self._looks, []
+        self._score([look for look in looks if look.scored is None])
+
+    def _score(self, looks: Sequence[Look], contexts: Contexts | None = None) -> None:
+        made = [look.context for look in looks if look.context is not None]
+        if made:
+            scored = self.score(contexts or Contexts.of(made))
+            for look, each in zip(looks, scored, strict=True):
+                look.scored, look.context = each, None
+
+    def unions(self, contexts: Contexts) -> Unions:
+        """For each list the union of what all sources find."""
+        self._board.open(contexts.usable, contexts.queries.limits)
         for speaker in self._speakers:
-            speaker.speak(context, self._board)
-        return self._board.union()
+            speaker.speak(contexts, self._board)
+        unions = self._board.unions()
+        for speaker in self._speakers:
+            speaker.describe(contexts, unions)
+        return unions
 
-    def _scored(self, context: Context, candidates: Candidates) -> Scored:
-        scored = self.rank.score(context, candidates)
-        if context.photo is None or self._image is None:
-            return scored
-        return hear_photo(scored, self._image, context.photo.weight)
+    def score(self, contexts: Contexts) -> list[Scored]:
+        """For each list its candidates with their scores."""
+        lists = self.rank.score(contexts, self.unions(contexts))
+        for number, context in enumerate(contexts.each):
+            if context.photo is not None and self._image is not None:
+                lists[number] = hear_photo(lists[number], self._image, context.photo.weight)
+        return lists
 
     def _remember(self, moment: Moment, scored: Scored) -> None:
         while len(self._newest_lists) >= NEWEST_LISTS:
@@ -377,7 +428,7 @@ class Pipeline:
 
     def explain(self, ranked: Ranked) -> list[RankedItem]:
         """The list as it goes out, each item with its sources and the reason for it."""
-        return ranked.explain(self.sources, self.catalogue)
+        return ranked.explain(self._sayings, self.catalogue)
 
 
 def _moment(users: UserState, user_slot: int) -> Moment:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.columns import Slots
 from models.popularity import Popularity
-from recsys.candidates import Context
+from recsys.contexts import Context
 from recsys.ranked import BY_RULE, EXPLORED, Ranked
 from recsys.rerank import RerankConfig
 from recsys.rules import Applied

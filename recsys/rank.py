@@ -1,6 +1,7 @@
 """Ranking: the candidates' features, the network's scores, and examples for it to learn from."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 from models.base import Scores
 from models.kernels import kernel
 from models.ranker import Ranker, RankerConfig
-from recsys.board import Candidates
-from recsys.candidates import Context
+from recsys.board import Candidates, Unions
+from recsys.contexts import Context, Contexts
 from recsys.features import Features
 from recsys.item_updates import Example
 
@@ -45,6 +46,14 @@ class Scored:
     scores: Scores  # (c,)
 
 
+@dataclass(slots=True)
+class Look:
+    """A user's candidates as of a moment: what they are made of, until they are scored."""
+
+    context: Context | None
+    scored: Scored | None = None
+
+
 PHOTO_VOICE = 2.0  # of a photo just sent, beside the ranker's 1
 
 
@@ -71,10 +80,14 @@ class Rank:
         self.features = features
         self.ranker = Ranker(len(features), config.ranker, features.sources)
 
-    def score(self, context: Context, candidates: Candidates) -> Scored:
-        """Score a list's candidates."""
-        features = self.features.of(context, candidates)
-        return Scored(candidates, features, self.ranker.scores(features))
+    def score(self, contexts: Contexts, unions: Unions) -> list[Scored]:
+        """Score some lists' candidates."""
+        features = self.features.of(contexts, unions)
+        scores = self.ranker.scores_of_all(features, unions.starts)
+        return [
+            Scored(unions.to(number), features[start:stop], scores[start:stop])
+            for number, (start, stop) in enumerate(pairwise(unions.starts.tolist()))
+        ]
 
     def example(self, scored: Scored, chosen_items: NDArray[np.int32]) -> Example | None:
         """What the ranker can learn of a list whose answer is known; None where it held none.

@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.base import joined, starts_of
 from models.columns import NONE, Slots
 from models.kernels import kernel
-from recsys.candidates import Context, Source, Speaker
 from recsys.catalogue import Catalogue
+from recsys.contexts import Contexts
 from recsys.rank import Scored
+from recsys.speakers import Source, Speaker
 from streams.events import RankedItem
 
 # The lead of an item that no source brought: what brought it instead, with its reason.
 FILLED, BY_RULE, EXPLORED = -1, -2, -3
+COMBINATIONS_MAX = 4_096
 BROUGHT_BY = {
     FILLED: ("fill", "to fill the list: popular or new"),
     BY_RULE: ("rule", "put here by a rule of the shop"),
@@ -41,27 +44,35 @@ class Ranked:
         return len(self.items)
 
     @classmethod
-    def of(
-        cls, speakers: Sequence[Speaker], context: Context, scored: Scored,
-        chosen: NDArray[np.intp], model_version: str,
-    ) -> "Ranked":  # fmt: skip
-        """The chosen candidates in their order; `speakers` has who speaks in each column.
+    def of_all(
+        cls, speakers: Sequence[Speaker], contexts: Contexts, scored: Sequence[Scored],
+        chosen: Sequence[NDArray[np.intp]], model_version: str,
+    ) -> "list[Ranked]":  # fmt: skip
+        """The chosen candidates of each list in their order.
 
         Of the sources that found an item, the one leads whose score of it is the largest share of
         its highest; that source names the past item which gave most of the score.
         """
-        candidates = scored.candidates
-        items, found = candidates.items[chosen], candidates.found[chosen]
-        lead = np.empty(len(items), np.int8)
-        _leads(candidates.scores, candidates.found, chosen, lead)
-        carriers = np.full(len(items), NONE, np.int32)
-        for speaker in dict.fromkeys(speakers[column] for column in lead.tolist()):
-            speaker.carry(context, items, lead, carriers)
-        category = context.photo.category if context.photo else ""
-        return cls(
-            items, scored.scores[chosen], found, lead, carriers, np.ones(len(items), np.float32),
-            model_version, category,
-        )  # fmt: skip
+        leads, items = [], []
+        for each, rows in zip(scored, chosen, strict=True):
+            lead = np.empty(len(rows), np.int8)
+            _leads(each.candidates.scores, each.candidates.found, rows, lead)
+            leads.append(lead)
+            items.append(each.candidates.items[rows])
+        starts, whole, all_leads = starts_of(items), joined(items), joined(leads)
+        carriers = np.full(len(whole), NONE, np.int32)
+        certain, leading = np.ones(len(whole), np.float32), set(all_leads.tolist())
+        for speaker in speakers:
+            if not leading.isdisjoint(speaker.columns):
+                speaker.carry(contexts, whole, starts, all_leads, carriers)
+        return [
+            cls(
+                items[n], scored[n].scores[rows], scored[n].candidates.found[rows], leads[n],
+                carriers[starts[n] : starts[n + 1]], certain[starts[n] : starts[n + 1]],
+                model_version, context.photo.category if context.photo else "",
+            )
+            for n, (context, rows) in enumerate(zip(contexts.each, chosen, strict=True))
+        ]  # fmt: skip
 
     def filled_up(self, more: Slots) -> "Ranked":
         """With items at its end that no source brought."""
@@ -97,37 +108,50 @@ class Ranked:
             changed[name][place] = value
         return replace(self, **changed)
 
-    def explain(self, sources: Sequence[Source], catalogue: Catalogue) -> list[RankedItem]:
+    def explain(self, sayings: "Sayings", catalogue: Catalogue) -> list[RankedItem]:
         """The list as it goes out."""
-        names, titles = catalogue.items.ids.names, catalogue.title
-        of_what = f" ({self.photo_category})" if self.photo_category else ""
-        found_by = {
-            each: [source.name for s, source in enumerate(sources) if each >> s & 1]
-            for each in set(self.found.tolist())
-        }
-        phrases = {
-            lead: str(getattr(sources[lead], "reason", sources[lead].name))
-            for lead in set(self.lead.tolist())
-            if lead >= 0
-        }
-        lines: list[RankedItem] = []
+        names, titles, leads = catalogue.items.ids.names, catalogue.title, self.lead.tolist()
+        phrases = {lead: sayings.phrase(lead, self.photo_category) for lead in set(leads)}
         columns = (
-            self.items, self.scores.astype(np.float64).round(6), self.found, self.lead,
-            self.carriers, self.propensity.astype(np.float64).round(9),
+            self.items.tolist(), self.scores.astype(np.float64).round(6).tolist(),
+            self.found.tolist(), leads, self.carriers.tolist(), self.propensity.tolist(),
         )  # fmt: skip
-        for slot, score, each, lead, carrier, propensity in zip(
-            *(column.tolist() for column in columns), strict=True
-        ):
-            if lead < 0:
-                brought_by, reason = BROUGHT_BY[lead]
-                found = [brought_by]
-            else:
-                found = found_by[each]
-                title = titles(carrier) if carrier != NONE else "it"
-                reason = phrases[lead].format(item=title, photo=of_what)
-            place = len(lines) + 1
-            lines.append(RankedItem(names[slot] or "", score, place, found, reason, propensity))
+        lines: list[RankedItem] = []
+        for slot, score, found, lead, carrier, propensity in zip(*columns, strict=True):
+            before, item, after = phrases[lead]
+            if item:
+                item = titles(carrier) if carrier != NONE else "it"
+            by = sayings.found_by(found) if lead >= 0 else [BROUGHT_BY[lead][0]]
+            likely = 1.0 if propensity == 1.0 else round(propensity, 9)
+            reason = f"{before}{item}{after}"
+            lines.append(RankedItem(names[slot] or "", score, len(lines) + 1, by, reason, likely))
         return lines
+
+
+class Sayings:
+    """What sources are called and say for their items, worked out once."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._names = [source.name for source in sources]
+        self._reasons = [str(getattr(source, "reason", source.name)) for source in sources]
+        self._found_by: dict[int, list[str]] = {}
+
+    def found_by(self, found: int) -> list[str]:
+        """The names of sources, bit s: source s. For reading only."""
+        known = self._found_by.get(found)
+        if known is None:
+            if len(self._found_by) >= COMBINATIONS_MAX:
+                self._found_by.clear()
+            known = [name for s, name in enumerate(self._names) if found >> s & 1]
+            self._found_by[found] = known
+        return known
+
+    def phrase(self, lead: int, photo_category: str = "") -> tuple[str, str, str]:
+        """What is said of items with this lead: before the past item's title, if any, and after."""
+        if lead < 0:
+            return BROUGHT_BY[lead][1], "", ""
+        of_what = f" ({photo_category})" if photo_category else ""
+        return self._reasons[lead].replace("{photo}", of_what).partition("{item}")
 
 
 @kernel

@@ -14,13 +14,11 @@ import time
 import numpy as np
 import structlog
 from aiokafka.structs import ConsumerRecord
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from models.columns import NONE
 from models.mapping import ImageMapping, fit_mapping
-from models.mf import FactorsConfig, refit
+from models.mf import FactorsConfig
 from recsys import factors
+from recsys.factorise import Factorised, RefitPlan, factorise
 from recsys.item_state import ItemState
 from recsys.pipeline import default_models
 from recsys.settings import Settings
@@ -44,49 +42,35 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     the factors in force stay.
     """
     connection = settings.connection()
-    config = config or FactorsConfig()
     items = ItemState(default_models())
-    rows, columns, weights, users, reflects = [], [], [], 0, {}
+    lanes, reflects = [], {}
     for lane in range(settings.partitions):
         state = UserLane(UserState(items))
         source = Position(topics.USER_STATE.name(settings.own_prefix), lane)
         restored = await state_log.restore(connection, source, _loader(state))
         reflects[str(lane)] = restored.end
-        pages = state.users.pages
-        used = np.flatnonzero(pages["user"][: pages.size] != NONE)
-        owners = np.repeat(pages["user"][used], pages["item"].shape[1])
-        slots, liked = pages["item"][used].ravel(), pages["weight"][used].ravel()
-        kept = (slots != NONE) & (liked > 0)
-        rows.append(owners[kept].astype(np.int64) + users)
-        columns.append(slots[kept])
-        weights.append(liked[kept].astype(np.float32))
-        users += state.users.heads.size
-    if not sum(len(each) for each in rows):
+        lanes.append(state.users)
+    found = factorise(lanes, len(items), config)
+    if found is None:
         return None
-    matrix = csr_matrix(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
-        shape=(users, len(items)),
-    )
-    matrix.data /= matrix.data.mean()
-    vectors = refit(matrix, config)
-    known = np.flatnonzero(matrix.getnnz(axis=0))
     pictures = await _pictures(settings, items)
-    mapping = _mapping(pictures, vectors, np.asarray(matrix.getnnz(axis=0)))
+    mapping = _mapping(pictures, found)
     now_ms = time.time_ns() // 1_000_000
     announcement = factors.Announcement(
         factors.VERSION,
         f"als-{now_ms}",
-        -(-len(known) // factors.PART_ITEMS),
-        len(known),
-        int((matrix.getnnz(axis=1) > 0).sum()),
-        vectors.shape[1],
+        -(-len(found.slots) // factors.PART_ITEMS),
+        len(found.slots),
+        found.users,
+        found.vectors.shape[1],
         now_ms,
         reflects,
         mapping is not None,
     )
     fitted = factors.Refit(
-        announcement.version, items.ids.keys[known], vectors[known], mapping, pictures.encoder_id
-    )
+        announcement.version, items.ids.keys[found.slots], found.vectors, mapping,
+        pictures.encoder_id,
+    )  # fmt: skip
     await _write(settings, announcement, fitted)
     return announcement.version
 
@@ -112,17 +96,15 @@ async def _pictures(settings: Settings, items: ItemState) -> ProductVectors:
     return pictures
 
 
-def _mapping(
-    pictures: ProductVectors, vectors: NDArray[np.float32], users: NDArray[np.int64]
-) -> ImageMapping | None:
+def _mapping(pictures: ProductVectors, found: Factorised) -> ImageMapping | None:
     """From pictures into the factors, where enough products have both."""
     slots, images = pictures.items()
-    both = slots < len(users)
-    both[both] = users[slots[both]] > 0
+    both = np.isin(slots, found.slots)
     if both.sum() < MAPPED_MIN:
         return None
     slots = slots[both]
-    return fit_mapping(images[both], vectors[slots], np.log1p(users[slots]))
+    vectors = found.vectors[np.searchsorted(found.slots, slots)]
+    return fit_mapping(images[both], vectors, np.log1p(found.item_users[slots]))
 
 
 async def _write(
@@ -153,10 +135,10 @@ class Refits:
     def consider(self, events: int) -> None:
         """`events` have been folded in so far; start a refit if it is time for one."""
         rank = self._settings.rank
-        grown = events - self._fitted_at
+        plan = RefitPlan(rank.refit_events_min, rank.refit_growth)
         if (
             (self._task is not None and not self._task.done())
-            or grown < max(rank.refit_events_min, rank.refit_growth * self._fitted_at)
+            or not plan.due(events, self._fitted_at)
             or time.monotonic() - self._ended_at < rank.refit_interval_s
         ):
             return

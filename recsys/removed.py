@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.columns import Slots
 from recsys.board import Candidates
-from recsys.candidates import Context
+from recsys.contexts import Context, Contexts
 from recsys.pipeline import Pipeline
 from recsys.rerank import RerankConfig, groups_of
 from recsys.user_state import UserState
@@ -83,8 +83,8 @@ def _all(pipeline: Pipeline, context: Context) -> tuple[Candidates, NDArray[np.f
     """The union as if every item might be listed, with the ranker's scores, boosts included."""
     everything = np.ones(len(context.query.usable), np.bool_)
     free = replace(context, query=replace(context.query, usable=everything))
-    candidates = pipeline.candidates(free)
-    scores = pipeline.rank.score(free, candidates).scores
+    scored = pipeline.rank.score(Contexts.of([free]), pipeline.unions(Contexts.of([free])))[0]
+    candidates, scores = scored.candidates, scored.scores
     rules = pipeline.rules.over(pipeline.catalogue)
     return candidates, scores if rules is None else scores + rules.boost[candidates.items]
 

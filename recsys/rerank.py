@@ -12,8 +12,8 @@ from models.columns import NONE, Slots
 from models.kernels import kernel
 from models.popularity import Popularity
 from models.profile import Profile
-from recsys.candidates import Context
 from recsys.catalogue import Catalogue
+from recsys.contexts import Context
 from recsys.event_batch import TYPE_CODES
 from recsys.user_state import History
 
@@ -57,6 +57,11 @@ class RerankConfig:
         return self.category_share_max, self.brand_share_max, self.price_band_share_max
 
     @cached_property
+    def plain(self) -> bool:
+        """Whether a list is simply the best of what was ranked."""
+        return min(self.caps) >= 1.0 and self.diversity <= 0.0 and self.fresh_share <= 0.0
+
+    @cached_property
     def had_mask(self) -> int:
         """The types as bits, as in a user's entries."""
         return sum(1 << TYPE_CODES[name] for name in self.had_types)
@@ -90,6 +95,10 @@ def choose(
     By score; or greedily by maximal marginal relevance (Carbonell and Goldstein 1998), where two
     items are alike by category and by the cosine of their vectors.
     """
+    if config.plain:
+        best = np.empty(min(k, len(scores)), np.intp)
+        _highest(scores, best)
+        return best
     order = np.argsort(-scores, kind="stable")
     if min(config.caps) < 1.0 or config.diversity > 0.0:
         order = _spread(config, context, items, scores, order[: POOL * k], k)
@@ -148,6 +157,21 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
     return slots[np.lexsort((-slots, -scores))[:count]]
+
+
+@kernel
+def _highest(scores: Any, best: Any) -> None:
+    """Places of the highest scores, the highest first; the first one among equals."""
+    count = 0
+    for at in range(len(scores)):
+        place = count
+        while place > 0 and scores[at] > scores[best[place - 1]]:
+            place -= 1
+        if place < len(best):
+            count = min(count + 1, len(best))
+            for n in range(count - 1, place, -1):
+                best[n] = best[n - 1]
+            best[place] = at
 
 
 @kernel

@@ -6,7 +6,7 @@ the compacted log, snapshots, a digest. What follows from other partitions is co
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,19 @@ class History:
             np.empty(entries, np.float32), np.empty(entries, np.uint16),
             np.empty(history.RECENT_SIZE, np.int32),
         )  # fmt: skip
+
+    @classmethod
+    def joined(cls, each: Sequence["History"]) -> "History":
+        """Several, one behind the other."""
+        return cls(
+            np.concatenate([one.items for one in each]),
+            np.concatenate([one.first_s for one in each]),
+            np.concatenate([one.last_s for one in each]),
+            np.concatenate([one.counts for one in each]),
+            np.concatenate([one.weights for one in each]),
+            np.concatenate([one.types for one in each]),
+            np.concatenate([one.recent for one in each]),
+        )
 
     def part(self, entries: int, newest: int) -> "History":
         """A copy of the first entries."""
@@ -308,9 +321,12 @@ class UserState:
 
     def count(self, applied: int, times_s: NDArray[np.uint32]) -> None:
         """Note events of these times, some of which were applied."""
+        first_s = last_s = int(times_s[0])  # one alone, where lists are made after each event
+        if len(times_s) > 1:
+            first_s, last_s = int(times_s.min()), int(times_s.max())
         self.lane[0] += applied
-        self.lane[1] = max(int(self.lane[1]), int(times_s.max()))
-        self._silent_s = min(self._silent_s, int(times_s.min()))
+        self.lane[1] = max(int(self.lane[1]), last_s)
+        self._silent_s = min(self._silent_s, first_s)
 
     def sweep(self, awaited: Slots) -> int:
         """Forget inactive users; slots in `awaited` keep their id, empty. Returns how many went.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Scores
-from models.columns import NONE, Slots
+from models.base import Answers, Queries, Scores
+from models.columns import NONE
 from models.kernels import kernel
 from streams.events import Product
 
@@ -26,9 +26,8 @@ class Words:
         self.of_item: NDArray[np.int32] = np.full((64, WORDS_MAX), NONE, np.int32)
         self.counts: NDArray[np.int32] = np.zeros(64, np.int32)  # products of each word
         self.sharers: NDArray[np.int32] = np.full((64, SHARERS), NONE, np.int32)
-        self.loud: NDArray[np.float32] = np.zeros(64, np.float32)
-        self._heard: NDArray[np.int32] = np.full(WORDS_MAX, NONE, np.int32)
-        self._listened = 0
+        self._loud: NDArray[np.float32] = np.zeros(64, np.float32)
+        self._heard: NDArray[np.int32] = np.empty(0, np.int32)
 
     def put(self, slot: int, product: Product) -> None:
         """A product's words instead of those it had."""
@@ -54,34 +53,28 @@ class Words:
         """Room for so many slots."""
         self.of_item = _room(self.of_item, size, NONE)
 
-    def listen(self, own: Slots, weights: NDArray[np.float32]) -> int:
-        """Hear the words of weighted items; `loud` has what each counts until the next call.
+    def ears(self, items: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Room to `listen` to so many items: for the words heard, and how loud each is, all 0."""
+        if len(self._loud) < len(self.counts):
+            self._loud = np.zeros(len(self.counts), np.float32)
+        if len(self._heard) < items * WORDS_MAX:
+            self._heard = np.empty(items * WORDS_MAX, np.int32)
+        return self._heard, self._loud
 
-        Returns how many different ones there are.
-        """
-        if len(self.loud) < len(self.counts):
-            self.loud = np.zeros(len(self.counts), np.float32)
-        if len(self._heard) < len(own) * WORDS_MAX:
-            self._heard = _room(self._heard, len(own) * WORDS_MAX, NONE)
-        self._listened = _listen(
-            self.of_item, self.counts, own, weights, self._heard, self._listened, self.loud
-        )
-        return int(self._listened)
-
-    def alike(
-        self, own: Slots, weights: NDArray[np.float32], scratch: Scores
-    ) -> tuple[Slots, Scores]:
-        """Products that share the heaviest words of weighted items, with what they share.
+    def alike(self, queries: Queries, scratch: Scores) -> Answers:
+        """Products that share the heaviest words of each query's items, with what they share.
 
         `scratch` has a place a slot, and is zero before and after.
         """
-        found = self.listen(own, weights)
-        slots = np.empty(READ_WORDS * SHARERS, np.int32)
+        slots = np.empty(len(queries) * READ_WORDS * SHARERS, np.int32)
         scores = np.empty(len(slots), np.float32)
-        count = _alike(
-            self.of_item, self.sharers, self._heard[:found], self.loud, scratch, slots, scores
-        )
-        return slots[:count], scores[:count]
+        starts, stops = np.empty(len(queries), np.int64), np.empty(len(queries), np.int64)
+        heard, loud = self.ears(len(queries.items))
+        _alike_of_all(
+            self.of_item, self.counts, self.sharers, queries.items, queries.weights,
+            queries.starts, heard, loud, scratch, slots, scores, starts, stops,
+        )  # fmt: skip
+        return Answers(slots[: stops[-1]], scores[: stops[-1]], starts, stops)
 
 
 def _words_of(product: Product) -> Iterable[str]:
@@ -109,12 +102,11 @@ def word_weight(products: int) -> float:
 
 
 @kernel
-def _listen(
-    of_item: Any, counts: Any, own: Any, weights: Any, heard: Any, before: int, loud: Any
-) -> int:
-    """Fill `loud` by word, from zero, and `heard` with the words; returns how many."""
-    for at in range(before):
-        loud[heard[at]] = np.float32(0.0)
+def listen(of_item: Any, counts: Any, own: Any, weights: Any, heard: Any, loud: Any) -> int:
+    """Hear the words of weighted items: `heard` has them, `loud` what each counts, 0 before.
+
+    Returns how many different ones there are; `hush` them before others are heard.
+    """
     found = 0
     for m in range(len(own)):
         if own[m] >= len(of_item):
@@ -127,6 +119,13 @@ def _listen(
                 found += 1
             loud[code] += np.float32(weights[m] * word_weight(counts[code]))
     return found
+
+
+@kernel
+def hush(heard: Any, found: int, loud: Any) -> None:
+    """Forget the words that were heard."""
+    for at in range(found):
+        loud[heard[at]] = np.float32(0.0)
 
 
 @kernel
@@ -143,13 +142,39 @@ def likeness(of_item: Any, slot: int, loud: Any) -> float:
 
 
 @kernel
+def _alike_of_all(
+    of_item: Any, counts: Any, sharers: Any, own: Any, weights: Any, bounds: Any, heard: Any,
+    loud: Any, scratch: Any, slots: Any, scores: Any, starts: Any, stops: Any,
+) -> None:  # fmt: skip
+    count = 0
+    for user in range(len(starts)):
+        first, last = bounds[user], bounds[user + 1]
+        found = listen(of_item, counts, own[first:last], weights[first:last], heard, loud)
+        starts[user] = count
+        count += _alike(
+            of_item, sharers, heard[:found], loud, scratch, slots[count:], scores[count:]
+        )
+        stops[user] = count
+        hush(heard, found, loud)
+
+
+@kernel
 def _alike(
     of_item: Any, sharers: Any, heard: Any, loud: Any, scratch: Any, slots: Any, scores: Any
 ) -> int:
-    order = np.argsort(-loud[heard])
+    loudest, held = np.empty(READ_WORDS, np.int32), 0
+    for code in heard:  # the loudest first; the one heard first among equals
+        place = held
+        while place > 0 and loud[code] > loud[loudest[place - 1]]:
+            place -= 1
+        if place < READ_WORDS:
+            held = min(held + 1, READ_WORDS)
+            for at in range(held - 1, place, -1):
+                loudest[at] = loudest[at - 1]
+            loudest[place] = code
     count = 0
-    for place in range(min(len(heard), READ_WORDS)):
-        for slot in sharers[heard[order[place]]]:
+    for code in loudest[:held]:
+        for slot in sharers[code]:
             if slot == NONE:
                 break
             if slot < len(scratch) and scratch[slot] == 0.0:

@@ -78,8 +78,9 @@ def test_who_else_is_searched_for_changes_nothing():
     masks = [rng.random(5_000) < share for share in (1.0, 0.999, 0.5, 1.0, 0.9, 0.0, 1.0)]
     tops = [30, 60, 1, 200, 30, 30, 60]
     cells = Cells(vectors)
-    together = cells.search_all(users, masks, tops)
-    for user, mask, top, (slots, scores) in zip(users, masks, tops, together, strict=True):
+    together = cells.search_all(users, np.stack(masks), np.array(tops))
+    for number, (user, mask, top) in enumerate(zip(users, masks, tops, strict=True)):
+        slots, scores = together.to(number)
         alone = cells.search(user, mask, top)
         np.testing.assert_array_equal(slots, alone[0])
         np.testing.assert_array_equal(scores, alone[1])

@@ -6,7 +6,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from models.item_knn import FOLLOWS, LONG, SHORT, Channel, ItemKnn, KnnConfig
+from models.base import Queries
+from models.item_knn import FOLLOWS, LONG, SHORT, Channel, ItemKnn, KnnConfig, Readings
 from tests.models.logs import item_events, query, table_of, walks
 
 
@@ -85,21 +86,29 @@ def test_readings_together_say_what_each_says_alone():
     table = table_of(model)
     items, contexts = walks(600)
     model.learn(table, item_events(items, contexts))
-    weights = np.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.9, 0.8, 0.7]], np.float32)
-    channels, conditional = np.array([LONG, FOLLOWS, SHORT]), np.array([False, True, False])
-    places, slots, said = np.zeros(50, np.int32), np.zeros(50, np.int32), np.zeros((3, 50), "f4")
-    past = np.array([4, 9, 17], np.int32)
-    places[7], slots[0] = 1, 7  # somebody else spoke before, of that one
-    count = model.read(table, past, weights, channels, conditional, 600.0, places, slots, 1, said)
-    assert len(set(slots[:count].tolist())) == count
-    assert places[slots[:count]].tolist() == list(range(1, count + 1))
-    for r in range(3):
-        heard = int((weights[r] > 0).sum())
-        asked = query(past[:heard], weights[r, :heard], clock=600.0)
-        alone, scores = model.recommend(table, asked, channels[r], conditional[r])
-        np.testing.assert_allclose(said[r, places[alone] - 1], scores, rtol=1e-6)
-        assert np.count_nonzero(said[r]) == len(alone)
-        assert set(alone.tolist()) <= set(slots[:count].tolist())
+    fading = np.array([[1.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.9, 0.8, 0.7]], np.float32)
+    readings = Readings(np.array([LONG, FOLLOWS, SHORT]), np.array([False, True, False]), fading)
+    asked = [query([4, 9, 17], [1.0, 1.0, 1.0], clock=600.0), query([], [], clock=600.0)]
+    asked.append(query([9, 3], [0.5, 0.25], clock=600.0))
+    queries = Queries.of(asked, np.stack([each.usable for each in asked]))
+    places = np.zeros(50, np.int32)
+    slots, scores, slots_at, scores_at, counts = model.read_all(table, queries, readings, places)
+    assert not places.any()
+    for number, each in enumerate(asked):
+        mine = slots[slots_at[number] : slots_at[number] + counts[number]].tolist()
+        assert len(set(mine)) == len(mine)
+        for r in range(3):
+            start = scores_at[number, r]
+            said = dict(zip(mine, scores[start : start + len(mine)].tolist(), strict=True))
+            heard = min(int((fading[r] > 0).sum()), len(each.items))
+            weights = each.weights[:heard] * fading[r, :heard]
+            alone, expected = model.recommend(
+                table, query(each.items[:heard], weights, clock=600.0),
+                readings.channels[r], readings.conditional[r],
+            )  # fmt: skip
+            assert {slot for slot, score in said.items() if score > 0} == set(alone.tolist())
+            found = [said[slot] for slot in alone.tolist()]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 ONE_WAY = (Channel(0.0, 1, both_ways=False), Channel())

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.base import Answers
 from recsys.board import Board
 
 ANSWERS = st.lists(
@@ -18,6 +19,14 @@ ANSWERS = st.lists(
 )
 
 
+def union_of(board, usable, packed, limit):
+    """The board's union of one list."""
+    board.open(usable[None], np.array([limit]))
+    for column, answer in enumerate(packed):
+        board.put(column, Answers.of([answer]))
+    return board.unions().to(0)
+
+
 @given(answers=ANSWERS, barred=st.sets(st.integers(0, 19)), limit=st.integers(1, 6))
 @settings(deadline=None)
 def test_the_union_equals_plain_sets(answers, barred, limit):
@@ -28,15 +37,13 @@ def test_the_union_equals_plain_sets(answers, barred, limit):
     ]
     board = Board([1.0] * len(packed))
     for _ in range(2):  # nothing stays of the list before
-        board.open(usable, limit)
-        for column, (slots, scores) in enumerate(packed):
-            board.put(column, slots, scores)
-        joined = board.union()
+        joined = union_of(board, usable, packed, limit)
     assert len(set(joined.items.tolist())) == len(joined)
     for s, said in enumerate(answers):
         good = {
             slot: score for slot, score in said.items() if usable[slot] and 0 < score < float("inf")
         }
+        heard = {slot: score for slot, score in said.items() if 0 < score < float("inf")}
         mine = {
             slot for slot, bits in zip(joined.items.tolist(), joined.found.tolist(), strict=True)
             if bits >> s & 1
@@ -47,15 +54,38 @@ def test_the_union_equals_plain_sets(answers, barred, limit):
             assert min(good[slot] for slot in mine) >= max(rest)
         assert mine <= set(good)
         for at, slot in enumerate(joined.items.tolist()):
-            assert joined.scores[at, s] == pytest.approx(good.get(slot, 0.0))
+            assert joined.scores[at, s] == pytest.approx(heard.get(slot, 0.0))
     assert (joined.found > 0).all()
+
+
+@given(lists=st.lists(ANSWERS, min_size=1, max_size=4), limit=st.integers(1, 6))
+@settings(deadline=None)
+def test_lists_in_company_are_the_lists_alone(lists, limit):
+    sources = max(map(len, lists))
+    packed = [
+        [
+            (np.array(list(said), np.int32), np.array(list(said.values()), np.float32))
+            for said in [*answers, *[{}] * (sources - len(answers))]
+        ]
+        for answers in lists
+    ]
+    board = Board([1.0] * sources)
+    usable = np.ones((len(lists), 20), np.bool_)
+    board.open(usable, np.full(len(lists), limit))
+    for column in range(sources):
+        board.put(column, Answers.of([each[column] for each in packed]))
+    together = board.unions()
+    for number, each in enumerate(packed):
+        alone, found = union_of(board, usable[number], each, limit), together.to(number)
+        np.testing.assert_array_equal(found.items, alone.items)
+        np.testing.assert_array_equal(found.scores, alone.scores)
+        np.testing.assert_array_equal(found.found, alone.found)
 
 
 def test_a_share_is_a_part_of_the_places_and_the_rest_still_describes():
     board = Board([1.0, 0.5])
-    board.open(np.ones(6, np.bool_), 4)
-    board.put(0, np.array([0], np.int32), np.ones(1, np.float32))
-    board.put(1, np.arange(6, dtype=np.int32), np.arange(6, 0, -1).astype(np.float32))
-    joined = board.union()
+    first = np.array([0], np.int32), np.ones(1, np.float32)
+    second = np.arange(6, dtype=np.int32), np.arange(6, 0, -1).astype(np.float32)
+    joined = union_of(board, np.ones(6, np.bool_), [first, second], 4)
     assert sorted(joined.items.tolist()) == [0, 1]
     assert joined.found.tolist() == [3, 2]

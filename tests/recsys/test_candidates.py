@@ -7,16 +7,10 @@ import pytest
 
 from recsys import candidates
 from recsys.board import Board
-from recsys.candidates import (
-    Alone,
-    Source,
-    Together,
-    UnknownSourceError,
-    built_in,
-    choose_sources,
-    speakers_of,
-)
+from recsys.candidates import UnknownSourceError, built_in, choose_sources
+from recsys.contexts import Contexts
 from recsys.pipeline import Pipeline, PipelineConfig
+from recsys.speakers import Alone, Source, Together, speakers_of
 from streams.events import Product
 from tests.recsys.logs import START_S, Event, World, seeded_log
 
@@ -98,10 +92,10 @@ def test_readings_of_the_same_lists_say_together_what_each_says_alone():
         [Alone(r, g.column + n) for g in groups for n, r in enumerate(g.readings)],
     ):
         board = Board([1.0] * len(world.pipeline.sources))
-        board.open(np.ones_like(context.query.usable), 5)
+        board.open(np.ones((1, len(context.query.usable)), np.bool_), np.array([5]))
         for speaker in made:
-            speaker.speak(context, board)
-        answers.append(board.union())
+            speaker.speak(Contexts.of([context]), board)
+        answers.append(board.unions().to(0))
     together, alone = answers
     assert len(together) > 5
     np.testing.assert_array_equal(np.sort(together.items), np.sort(alone.items))

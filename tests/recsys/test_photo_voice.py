@@ -6,10 +6,10 @@ import pytest
 from models.mapping import ImageMapping
 from models.profile import Profile
 from recsys.board import Candidates
-from recsys.candidates import LooksAlike
 from recsys.photos import DAY_MS, Photo, Photos
 from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.rank import Scored, hear_photo
+from recsys.sources import LooksAlike
 from recsys.vectors import ProductVectors
 from streams.events import CandidateFilter, ItemEmbedding, Product, RecommendationRequest
 from tests.recsys.logs import START_S, Event, World

@@ -241,10 +241,15 @@ def test_a_list_since_the_last_event_need_not_be_made_twice():
     now_ms = (START_S + 50_000) * 1000
     user = world.users.find("u3")
     world.recommend("u3", START_S + 50_000)
-    made = world.pipeline.before_step(world.users, user, now_ms)
-    assert made is world.pipeline.before_step(world.users, user, now_ms + 60_000)
+    made = world.pipeline.before_step(world.users, user, now_ms).scored
+    assert made is not None
+    assert made is world.pipeline.before_step(world.users, user, now_ms + 60_000).scored
     world.learn([Event("u3", "i1", "purchase", START_S + 50_000)])
-    assert world.pipeline.before_step(world.users, user, now_ms) is not made
+    anew = world.pipeline.before_step(world.users, user, now_ms)
+    assert anew.scored is None
+    world.pipeline.settle()
+    assert anew.scored is not None
+    assert anew.scored is not made
 
 
 def test_the_ranker_learns_and_its_weights_come_back():
