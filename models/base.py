@@ -32,6 +32,8 @@ class ItemEvents:
     stage: NDArray[np.uint8]  # (n,), how far the user had come, see `models.history.stage_of`
     context: Slots  # (n, 16)
     ages_s: NDArray[np.uint32]  # (n, 16)
+    users: NDArray[np.uint32]  # (n,), a token a user, 0: unknown
+    places: NDArray[np.uint32]  # (n,), how many events of the user's went before
 
     def __len__(self) -> int:
         return len(self.items)

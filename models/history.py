@@ -30,6 +30,7 @@ HEAD_COLUMNS = (
     Column("entries", "<u4"),
     Column("recent", "<u2", RECENT_SIZE, empty=NO_ENTRY),
     Column("key_at", "<u2"),
+    Column("token", "<u4"),
     Column("first_page", "<i4", derived=True, empty=NONE),
 )
 PAGE_COLUMNS = (
@@ -53,14 +54,16 @@ def apply_events(
     head_counters: Any,
     pages: Any, page_marks: Any, page_epoch: Any, page_undo_slots: Any, page_undo_rows: Any,
     page_counters: Any, free_pages: Any, chain: Any,
-    applied: Any, is_new: Any, starts_step: Any, stage: Any, context: Any, ages_s: Any,
+    tokens: Any, applied: Any, is_new: Any, starts_step: Any, stage: Any, context: Any,
+    ages_s: Any, who: Any, nth: Any,
 ) -> None:  # fmt: skip
     """Apply events [start, stop) in their order; fill what the item side must learn from each.
 
     Out, a value an event: `applied` (False: its id was seen), `is_new` (the item is new to the
     user), `starts_step` (no event of this user had this second before), `stage` (how far the user
     had come, see `stage_of`), and up to 16 recent distinct items with positive weight, newest
-    first, with their ages: `context`, `ages_s`.
+    first, with their ages: `context`, `ages_s`; the user's token, which is that of `tokens` at
+    their first event, and how many events they had before: `who`, `nth`.
     `chain` is room for one user's page slots.
     """
     for e in range(start, stop):
@@ -83,8 +86,11 @@ def apply_events(
         time_s = times_s[e]
         applied[e] = True
         starts_step[e] = head.events == 0 or head.last_s != time_s
+        if head.events == 0:
+            head.token = tokens[e]
         if head.events == 0 or time_s < head.first_s:
             head.first_s = time_s
+        who[e], nth[e] = head.token, head.events
         head.last_s = max(head.last_s, time_s)
         head.events += 1
         head.counts[types[e]] += 1

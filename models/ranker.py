@@ -52,7 +52,7 @@ class RankerConfig:
     weight_decay: float = 0.01
     answer_power: float = 0.75
     batch_lists: int = 4
-    replay_steps: int = 3
+    replay_steps: int = 2
     replay_lists: int = 4_096
     list_size_max: int = 64
     prior_weight: float = 1.0

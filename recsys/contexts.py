@@ -30,6 +30,7 @@ class Context:
     allowed: NDArray[np.bool_] | None = None  # a request's filter, over all item slots
     photo: Photo | None = None  # what the user's photos say, where there are any
     similar_to: Slots = field(default_factory=lambda: NO_SLOTS)  # what a request's list is like
+    token: int = 0  # what items know the user by, 0: not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Contexts:
     starts: NDArray[np.int64]  # (n + 1,)
     recent_starts: NDArray[np.int64]  # (n + 1,)
     now_s: NDArray[np.float64]  # (n,)
+    tokens: NDArray[np.uint32]  # (n,)
 
     def __len__(self) -> int:
         return len(self.each)
@@ -74,6 +76,7 @@ class Contexts:
             starts_of([each.items for each in past]),
             starts_of([each.recent for each in past]),
             np.array([context.now_s for context in contexts]),
+            np.array([context.token for context in contexts], np.uint32),
         )
 
 

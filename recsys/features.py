@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models import audience
 from models.clock import era_of, era_shift, weight_at
 from models.columns import NONE
 from models.history import STAGE_STEPS, stage_of
@@ -135,6 +136,22 @@ class Product:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Company:
+    """Who came to the candidate lately, and to the user's newest items."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return audience.FEATURES
+
+    def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
+        """From the items' audiences."""
+        table, past = contexts.items.tables[audience.Audience.name], contexts.longer
+        audience.described(
+            table, unions.items, unions.starts, past.items, past.starts, contexts.tokens, out
+        )
+
+
 class Features:
     """All groups side by side."""
 
@@ -167,7 +184,8 @@ class Features:
 
 def default_groups(sources: Sequence[str], popularity: Popularity) -> tuple[Group, ...]:
     """The groups of a pipeline with these sources."""
-    return SourceScores(sources), ItemHistory(popularity), OwnHistory(), User(), Product()
+    own = ItemHistory(popularity), OwnHistory(), User(), Product(), Company()
+    return SourceScores(sources), *own
 
 
 @kernel

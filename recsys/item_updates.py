@@ -1,18 +1,19 @@
 """What a chunk of user events means for items, packed into one record for the item side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import ItemEvents
+from models.base import NO_SLOTS, ItemEvents
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE
 from recsys.item_state import ItemState
 
-VERSION = 2
+VERSION = 3
+NOBODY: NDArray[np.uint32] = np.empty(0, np.uint32)
 
 
 class ItemUpdatesError(Exception):
@@ -43,16 +44,30 @@ class ItemUpdates:
     stage: NDArray[np.uint8]  # (n,)
     context: Slots  # (n, 16), -1: none
     ages_s: NDArray[np.uint32]  # (n, 16)
+    users: NDArray[np.uint32]  # (n,), a token a user, which says nothing of who they are
+    places: NDArray[np.uint32]  # (n,), how many events of the user's went before
     examples: Sequence[Example] = ()
+    gone: NDArray[np.uint32] = field(default_factory=lambda: NOBODY)  # tokens of the forgotten
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @classmethod
+    def forgetting(cls, tokens: Sequence[int]) -> "ItemUpdates":
+        """No events: users with these tokens were forgotten."""
+        none = np.empty(0, np.uint32)
+        context = np.empty((0, CONTEXT_SIZE), np.int32)
+        return cls(
+            NO_SLOTS, none.astype(np.uint8), none.astype(np.float32), none, none.astype(np.bool_),
+            none.astype(np.uint8), context, context.astype(np.uint32), none, none,
+            gone=np.array(tokens, np.uint32),
+        )  # fmt: skip
 
     def at(self, clock: NDArray[np.float64]) -> ItemEvents:
         """The events, with the activity clock at each."""
         return ItemEvents(
             self.items, self.types, self.weights, self.times_s, clock, self.is_new, self.stage,
-            self.context, self.ages_s,
+            self.context, self.ages_s, self.users, self.places,
         )  # fmt: skip
 
     def encode(self, items: ItemState) -> bytes:
@@ -77,6 +92,8 @@ class ItemUpdates:
             stage=self.stage.tobytes(),
             context=places[width:].astype(kind).tobytes(),
             ages_s=self.ages_s.astype("<u4").tobytes(),
+            users=self.users.astype("<u4").tobytes(),
+            places=self.places.astype("<u4").tobytes(),
             wide=kind.itemsize == 4,
             examples=[
                 (
@@ -86,6 +103,7 @@ class ItemUpdates:
                 )
                 for example in self.examples
             ],
+            gone=self.gone.astype("<u4").tobytes(),
         )
         return msgspec.msgpack.encode(record)
 
@@ -124,6 +142,8 @@ class ItemUpdates:
                 np.frombuffer(record.stage, np.uint8).reshape(count).copy(),
                 slots[np.frombuffer(record.context, kind)].reshape(shape),
                 np.frombuffer(record.ages_s, "<u4").reshape(shape).copy(),
+                np.frombuffer(record.users, "<u4").reshape(count).copy(),
+                np.frombuffer(record.places, "<u4").reshape(count).copy(),
                 [
                     Example(
                         np.frombuffer(features, "<f2").reshape(-1, width).copy(),
@@ -131,6 +151,7 @@ class ItemUpdates:
                     )
                     for width, features, chosen in record.examples
                 ],
+                np.frombuffer(record.gone, "<u4").copy(),
             )
         except (msgspec.MsgspecError, IndexError, ValueError) as error:
             raise ItemUpdatesError(str(error)) from error
@@ -155,5 +176,8 @@ class _Record(msgspec.Struct, array_like=True):
     stage: bytes
     context: bytes
     ages_s: bytes
+    users: bytes
+    places: bytes
     wide: bool
     examples: list[tuple[int, bytes, list[int]]]
+    gone: bytes

@@ -160,6 +160,7 @@ class Known:
             "counts": _counts(table["counts"][slot]),
             "first": _moment(table["first_s"][slot]),
             "last": _moment(table["last_s"][slot]),
+            "audience": int((self.items.tables["audience"]["user"][slot] > 0).sum()),
             "goes_with": self._goes_with(slot),
         }
 

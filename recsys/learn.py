@@ -46,19 +46,27 @@ class ChunkLearner:
         self.stage = np.zeros(count, np.uint8)
         self.context = np.full((count, CONTEXT_SIZE), NONE, np.int32)
         self.ages_s = np.zeros((count, CONTEXT_SIZE), np.uint32)
+        self.who = np.zeros(count, np.uint32)
+        self.nth = np.zeros(count, np.uint32)
+        self._mixed = self._mix()
         self._shown = batch.types == TYPE_CODES["impression"]
         self._any_shown = bool(self._shown.any())
         self._answers = ~self._shown & (weights != 0)
         self._sampled = self._sample()
+        # Whoever comes is known to items by what they did first, never by who they are.
+        self._tokens = np.maximum(self._mixed >> np.uint64(32), np.uint64(1)).astype(np.uint32)
         self._captured: list[tuple[int, Look]] = []
+
+    def _mix(self) -> NDArray[np.uint64]:
+        """A hash of each event, the same in every process; the user is not in it."""
+        batch, keys = self.batch, self.users.items.ids.keys
+        mixed = keys[batch.items] ^ self.times_s.astype(np.uint64) ^ batch.event_keys
+        return np.asarray(mixed * np.uint64(0x9E3779B97F4A7C15), np.uint64)
 
     def _sample(self) -> list[int]:
         """Events that become examples if they start a step: by their hash, never by load."""
-        batch, items = self.batch, self.users.items
         share = self.looker.rank.config.train_share(self.looker.rank.ranker.lists)
-        mixed = items.ids.keys[batch.items] ^ self.times_s.astype(np.uint64)
-        mixed = (mixed ^ batch.event_keys) * np.uint64(0x9E3779B97F4A7C15)
-        drawn = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+        drawn = (self._mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
         sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
         return sampled
 
@@ -105,8 +113,8 @@ class ChunkLearner:
             heads.counters,
             pages.rows, pages.marks, pages.epoch, pages.undo_slots, pages.undo_rows,
             pages.counters, pages.free_stack, users.chain,
-            self.applied, self.is_new, self.starts_step, self.stage, self.context,
-            self.ages_s,
+            self._tokens, self.applied, self.is_new, self.starts_step, self.stage, self.context,
+            self.ages_s, self.who, self.nth,
         )  # fmt: skip
         if self._any_shown or len(users.shown):
             part = slice(start, stop)
@@ -121,7 +129,7 @@ class ChunkLearner:
         return ItemUpdates(
             self.batch.items[kept], self.batch.types[kept], self.weights[kept],
             self.times_s[kept], self.is_new[kept], self.stage[kept],
-            self.context[kept], self.ages_s[kept],
+            self.context[kept], self.ages_s[kept], self.who[kept], self.nth[kept],
             self._examples(),
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.audience import Audience
 from models.base import NO_SLOTS, Model
 from models.columns import NONE, Slots
 from models.item_knn import ItemKnn
@@ -76,7 +77,7 @@ class PipelineConfig:
 
 def default_models() -> tuple[Model, ...]:
     """The models an `ItemState` keeps tables for."""
-    return Popularity(), ItemKnn(), MatrixFactorisation(), Profile()
+    return Popularity(), ItemKnn(), MatrixFactorisation(), Profile(), Audience()
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class Pipeline:
         self.rules = Rules()
         self.lists_s = 0.0  # spent on lists so far, for those who budget it
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
+        self.audience = next(m for m in items.models if isinstance(m, Audience))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
         names = [source.name for source in self.sources]
         self._image = names.index("image") if "image" in names else None
@@ -185,6 +187,8 @@ class Pipeline:
 
     def fold(self, updates: ItemUpdates) -> None:
         """Item half: every model learns the events in their order, the ranker the examples."""
+        if len(updates.gone):
+            self.audience.forget(self.items.tables[self.audience.name], updates.gone)
         if len(updates):
             events = updates.at(self.items.clock.advance(updates.times_s))
             for model in self.items.models:
@@ -396,7 +400,7 @@ class Pipeline:
         )  # fmt: skip
         return Context(
             self.items, self.catalogue, past, query, longer, now_ms / 1000.0, limit, allowed,
-            photo, similar_to,
+            photo, similar_to, int(users.heads["token"][user_slot]) if user_slot != NONE else 0,
         )  # fmt: skip
 
     def taste_of(self, photo: Photo | None) -> NDArray[np.float32] | None:

@@ -28,7 +28,7 @@ class RankConfig:
     """
 
     train_share_min: float = 0.01
-    train_lists_full: int = 8_000
+    train_lists_full: int = 10_000
     train_candidates: int = 64
     ranker: RankerConfig = field(default_factory=RankerConfig)
 

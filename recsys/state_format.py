@@ -1,14 +1,23 @@
 """What rows of state have in common in the log and in snapshots: a version byte, and upgrades."""
 
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-VERSION = 1
+from models.audience import Audience
+from models.columns import Table
+
+VERSION = 2
 OLDEST = 1  # what older workers wrote is read from this version on
 # How a row of a version becomes one of the next, where its bytes change: so a newer worker takes
 # over what an older one wrote. An older one that meets newer rows says so and ends.
 Kind = Literal["lane", "head", "page", "shown", "item", "clock", "ranker"]
-UPGRADES: dict[tuple[Kind, int], Callable[[bytes], bytes]] = {}
+UPGRADES: dict[tuple[Kind, int], Callable[[bytes], bytes]] = {
+    # Version 2: users have a token, items an audience, empty at first.
+    ("head", 1): lambda body: body + struct.pack("<I", zlib.crc32(body) or 1),
+    ("item", 1): lambda body: body + bytes(Table(Audience().columns).encoded_bytes),
+}
 
 Record = tuple[bytes, bytes | None]
 

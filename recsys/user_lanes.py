@@ -19,6 +19,7 @@ from models.columns import NONE
 from recsys import metrics
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
+from recsys.item_updates import ItemUpdates
 from recsys.list_budget import ListBudget
 from recsys.mirror import originals
 from recsys.owed import Owed
@@ -334,17 +335,23 @@ class UserLanes:
     def _remove(self, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
         """Remove who asked for it, in the transaction that says so."""
         asked, _ = self._read(topics.FORGET, state, taken, outcome)
+        tokens: list[int] = []
         for message in asked:
             if message is None:
                 continue
             user_id = message.user_id
             self.forgotten.add(user_id, message.timestamp)
+            token = state.users.token(user_id)
             if state.users.forget(user_id, self.forgotten.until_s(user_id)):
                 state.owed.settle(user_id)
                 outcome.forgets = True
+                tokens.append(token)
             state.shown.pop(user_id, None)
             state.traces.pop(user_id, None)
             state.photos.forget(user_id)
+        if tokens:
+            packed = ItemUpdates.forgetting(tokens).encode(self.pipeline.items)
+            outcome.add(Position(self._item_updates, 0), Record(None, packed))
         metrics.FORGOTTEN.inc(len(asked))
 
     # -- shared steps

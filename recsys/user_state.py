@@ -358,6 +358,11 @@ class UserState:
         named = sorted(at, key=self.ids.name)[: count - len(before)]
         return np.concatenate([before, np.array(named, np.int32)])
 
+    def token(self, user_id: str) -> int:
+        """What items know a user by; 0: not at all."""
+        slot = self.find(user_id)
+        return 0 if slot == NONE else int(self.heads["token"][slot])
+
     def forget(self, user_id: str, until_s: int) -> bool:
         """Forget a user whose events, or some of them, lie at or before a second; whether one did.
 

@@ -91,6 +91,7 @@ class TestForget:
         known = await recsys(shop, "state", "--user", USER)
         assert known["events_applied"] == 40
         assert set(known["used_for"]) <= set(known)
+        assert (await recsys(shop, "state", "--item", "i5"))["audience"] == 2
 
         told = await recsys(shop, "forget", "--user", USER)
         assert told["user_id"] == USER
@@ -100,6 +101,8 @@ class TestForget:
             return not await logged(shop, USER) and not on_disk(shop, USER)
 
         await until(gone, "the user to be forgotten")
+        await shop.settled()
+        assert (await recsys(shop, "state", "--item", "i5"))["audience"] == 1
         assert await shop.user(USER) == {}
         assert len(await shop.user(OTHER)) == 40
 

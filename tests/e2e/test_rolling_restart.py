@@ -24,8 +24,8 @@ from tests.e2e.test_main_job import (  # noqa: F401
 NEWER = """
 from recsys import state_format
 
-state_format.VERSION = 2
-state_format.UPGRADES["head", 1] = lambda body: body
+state_format.VERSION += 1
+state_format.UPGRADES["head", state_format.VERSION - 1] = lambda body: body
 """
 
 

@@ -8,7 +8,9 @@ from models.columns import Table
 WIDTH = 16
 
 
-def item_events(items, contexts=None, weights=None, clock=None, times_s=None, is_new=None):
+def item_events(
+    items, contexts=None, weights=None, clock=None, times_s=None, is_new=None, users=None
+):
     """Events from plain lists; a context is a list of slots, newest first."""
     count = len(items)
     context = np.full((count, WIDTH), -1, np.int32)
@@ -24,6 +26,8 @@ def item_events(items, contexts=None, weights=None, clock=None, times_s=None, is
         np.zeros(count, np.uint8),
         context,
         np.zeros((count, WIDTH), np.uint32),
+        np.array(users if users is not None else [0] * count, np.uint32),
+        np.arange(count, dtype=np.uint32),
     )
 
 

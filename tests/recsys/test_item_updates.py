@@ -38,7 +38,7 @@ def test_what_is_packed_comes_back_by_name(log):
     other = ItemState(default_models())
     other.slot("takes the first slot")
     read = ItemUpdates.decode(other, packed)
-    for column in ("types", "weights", "times_s", "is_new", "ages_s"):
+    for column in ("types", "weights", "times_s", "is_new", "ages_s", "users", "places"):
         np.testing.assert_array_equal(getattr(read, column), getattr(updates, column))
     for column in ("items", "context"):
         assert names(other, getattr(read, column)) == names(world.items, getattr(updates, column))
@@ -57,6 +57,8 @@ def test_items_known_by_key_alone_travel_by_key():
         "times_s": np.ones(1, np.uint32), "is_new": np.ones(1, np.bool_),
         "stage": np.zeros(1, np.uint8),
         "ages_s": np.zeros((1, 16), np.uint32),
+        "users": np.ones(1, np.uint32),
+        "places": np.zeros(1, np.uint32),
     }  # fmt: skip
     context = np.full((1, 16), -1, np.int32)
     context[0, 0] = slot
@@ -115,8 +117,8 @@ def test_a_chunk_of_a_thousand_events_stays_small():
     updates = world.pipeline.learn(world.users, batch_of(world.users, log))
     without = ItemUpdates(
         updates.items, updates.types, updates.weights, updates.times_s, updates.is_new,
-        updates.stage, updates.context, updates.ages_s,
+        updates.stage, updates.context, updates.ages_s, updates.users, updates.places,
     )  # fmt: skip
-    assert len(without.encode(world.items)) < 130 * len(log)
+    assert len(without.encode(world.items)) < 140 * len(log)
     example = Example(np.zeros((64, 40), np.float16), np.array([0], np.int32))
     assert example.features.nbytes < 6_000
