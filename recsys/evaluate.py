@@ -22,12 +22,13 @@ from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
 from recsys.factorise import RefitPlan, factorise
 from recsys.item_state import ItemState
-from recsys.pipeline import Pipeline, PipelineConfig, default_models
+from recsys.pipeline import LISTS_AT_ONCE, Pipeline, PipelineConfig, default_models
 from recsys.user_state import StateLimits, UserState
 from recsys.warm_up import practise
 from streams.events import RankedItem
 
 TIMED_EVENTS = 10_000  # of the log's end, learned once more in chunks to take the time
+TIMED_LISTS = 2_000  # of the log's last steps, made once more in company
 CHUNK_EVENTS = 1_000
 # Who is forgotten after how long is the operator's business: a log of many years keeps its users.
 WHOLE_LOG = StateLimits(inactive_days_max=10**6, users_max=2**31)
@@ -203,6 +204,23 @@ class ServedMethod:
         if self._plan.due(end, self._fitted_at):
             self._fitted_at = end
             self._refit()
+
+    def recommend_us(self) -> float:
+        """Microseconds a list takes in company, as a worker under load makes it.
+
+        For the users of the log's last steps. Alone, as a quiet worker answers and as the log is predicted, one takes about twice that.
+        """
+        later_ms = int(self._log.times_ms[-1]) + 60_000
+        newest = self._log.users[self._log.steps[:-1][-TIMED_LISTS:]]
+        slots = [self._users.find(self._log.user_ids[user]) for user in newest.tolist()]
+        started = time.process_time()
+        for at in range(0, len(slots), LISTS_AT_ONCE):
+            asked = [
+                self.pipeline.ask(self._users, slot, later_ms)
+                for slot in slots[at : at + LISTS_AT_ONCE]
+            ]
+            self.pipeline.answer(self._users, asked)
+        return (time.process_time() - started) / max(len(slots), 1) * 1e6
 
     def learn_us(self) -> float:
         """Microseconds an event takes in chunks, as the worker learns: the log's end once more.

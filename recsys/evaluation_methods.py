@@ -163,7 +163,7 @@ def evaluate(
         served = ServedMethod(log, config, keep)
         outcome = run(served, log, answers, repeats=repeats, k=k, lag_ms=lag_ms, progress=progress)
         return Outcome(
-            outcome.ranks, outcome.lists, outcome.recommend_us, served.learn_us(),
+            outcome.ranks, outcome.lists, served.recommend_us(), served.learn_us(),
             served.memory_bytes, "",
         )  # fmt: skip
     given = tune(spec, log, repeats, k, min(warm_up, TUNING_SHARE_MAX))
