@@ -208,7 +208,8 @@ class ServedMethod:
     def recommend_us(self) -> float:
         """Microseconds a list takes in company, as a worker under load makes it.
 
-        For the users of the log's last steps. Alone, as a quiet worker answers and as the log is predicted, one takes about twice that.
+        For the users of the log's last steps. Alone, as the log is predicted, one takes about twice
+        that.
         """
         later_ms = int(self._log.times_ms[-1]) + 60_000
         newest = self._log.users[self._log.steps[:-1][-TIMED_LISTS:]]
