@@ -13,6 +13,7 @@ from models.history import CONTEXT_SIZE
 from recsys.item_state import ItemState
 
 VERSION = 3
+OLDEST = 2  # what older workers wrote is read from this version on
 NOBODY: NDArray[np.uint32] = np.empty(0, np.uint32)
 
 
@@ -117,7 +118,7 @@ class ItemUpdates:
         """
         try:
             version = msgspec.msgpack.decode(value, type=_Version).version
-            if version != VERSION:
+            if not OLDEST <= version <= VERSION:
                 raise ItemUpdatesVersionError(
                     f"item updates of version {version}, this reads {VERSION}"
                 )
@@ -142,8 +143,8 @@ class ItemUpdates:
                 np.frombuffer(record.stage, np.uint8).reshape(count).copy(),
                 slots[np.frombuffer(record.context, kind)].reshape(shape),
                 np.frombuffer(record.ages_s, "<u4").reshape(shape).copy(),
-                np.frombuffer(record.users, "<u4").reshape(count).copy(),
-                np.frombuffer(record.places, "<u4").reshape(count).copy(),
+                _column(record.users, count),
+                _column(record.places, count),
                 [
                     Example(
                         np.frombuffer(features, "<f2").reshape(-1, width).copy(),
@@ -155,6 +156,13 @@ class ItemUpdates:
             )
         except (msgspec.MsgspecError, IndexError, ValueError) as error:
             raise ItemUpdatesError(str(error)) from error
+
+
+def _column(packed: bytes, count: int) -> NDArray[np.uint32]:
+    """A column that older records do not have."""
+    if not packed:
+        return np.zeros(count, np.uint32)
+    return np.frombuffer(packed, "<u4").reshape(count).copy()
 
 
 class _Version(msgspec.Struct, array_like=True):
@@ -176,8 +184,8 @@ class _Record(msgspec.Struct, array_like=True):
     stage: bytes
     context: bytes
     ages_s: bytes
-    users: bytes
-    places: bytes
     wide: bool
     examples: list[tuple[int, bytes, list[int]]]
-    gone: bytes
+    users: bytes = b""  # from version 3 on, like what follows
+    places: bytes = b""
+    gone: bytes = b""

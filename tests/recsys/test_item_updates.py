@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,3 +123,25 @@ def test_a_chunk_of_a_thousand_events_stays_small():
     assert len(without.encode(world.items)) < 140 * len(log)
     example = Example(np.zeros((64, 40), np.float16), np.array([0], np.int32))
     assert example.features.nbytes < 6_000
+
+
+def test_a_record_of_the_version_before_is_read_without_users():
+    world = World()
+    updates = world.pipeline.learn(world.users, batch_of(world.users, seeded_log(20)))
+    parts = msgspec.msgpack.decode(updates.encode(world.items))
+    older = msgspec.msgpack.encode([2, *parts[1:12]])
+    read = ItemUpdates.decode(world.items, older)
+    np.testing.assert_array_equal(read.items, updates.items)
+    assert updates.users.all()
+    assert not read.users.any()
+    assert len(read.gone) == 0
+    world.pipeline.fold(read)
+    with pytest.raises(ItemUpdatesVersionError):
+        ItemUpdates.decode(world.items, msgspec.msgpack.encode([1, *parts[1:12]]))
+
+
+def test_who_was_forgotten_travels():
+    items = ItemState(default_models())
+    read = ItemUpdates.decode(items, ItemUpdates.forgetting([7, 2**32 - 1]).encode(items))
+    assert len(read) == 0
+    assert read.gone.tolist() == [7, 2**32 - 1]

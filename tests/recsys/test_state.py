@@ -399,3 +399,27 @@ def test_idle_items_leave_the_log_and_come_back_when_they_are_wanted():
     assert copy.items.digest() == world.items.digest()
     world.learn([Event("u2", "old", "view", 1_790_000_100, None, None)])
     assert world.items.tables["popularity"]["events"][world.items.find("old")] == 1
+
+
+def test_rows_of_the_first_version_get_a_token_and_an_empty_audience():
+    world = World()
+    world.learn(seeded_log(50))
+    row = world.items.tables["audience"].encoded_bytes
+
+    def older(records, cut):
+        for key, value in records:
+            yield key, bytes([1]) + value[1 : len(value) - cut(key)]
+
+    items = ItemState(default_models())
+    clock = {
+        key for key, _ in world.items.records() if not world.items.find(key.decode("latin1")) >= 0
+    }
+    items.load_records(older(world.items.records(), lambda key: 0 if key in clock else row))
+    users = UserState(items)
+    users.load_records(older(world.users.records(), lambda key: 4 if key.endswith(b"\0\0") else 0))
+    tokens = users.heads["token"][users.ids.slots()]
+    assert len(tokens) == len(world.users)
+    assert tokens.all()
+    assert world.items.tables["audience"]["came"].any()
+    assert not items.tables["audience"]["came"].any()
+    assert items.tables["popularity"]["events"].sum() == 50
