@@ -59,12 +59,13 @@ class TestRollingRestart:
         for name, role in ROLES:  # those that write what the others follow come last
             assert (await older[name].stop())[0] == 0, older[name].log[-3000:]
             await shop.start((role,), data=name).until_ready()
+        older_version, newer_version = state_format.VERSION, state_format.VERSION + 1
         done.set()
         await feeding
         await shop.settled()
 
-        assert versions(await shop.read(topics.USER_STATE)) == {1, 2}
-        monkeypatch.setattr(state_format, "VERSION", 2)
+        assert versions(await shop.read(topics.USER_STATE)) == {older_version, newer_version}
+        monkeypatch.setattr(state_format, "VERSION", newer_version)
         assert await events_in_state(shop) == events_by_user(events)
         await until_newest_are_answered(shop, events, sent)
         assert_lists_are_unique(await shop.lists())
