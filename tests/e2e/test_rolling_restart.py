@@ -21,6 +21,7 @@ from tests.e2e.test_main_job import (  # noqa: F401
 )
 
 # Python runs a file of this name first: the same code, but its state is of the next version.
+OLDER_VERSION, NEWER_VERSION = state_format.VERSION, state_format.VERSION + 1
 NEWER = """
 from recsys import state_format
 
@@ -59,13 +60,12 @@ class TestRollingRestart:
         for name, role in ROLES:  # those that write what the others follow come last
             assert (await older[name].stop())[0] == 0, older[name].log[-3000:]
             await shop.start((role,), data=name).until_ready()
-        older_version, newer_version = state_format.VERSION, state_format.VERSION + 1
         done.set()
         await feeding
         await shop.settled()
 
-        assert versions(await shop.read(topics.USER_STATE)) == {older_version, newer_version}
-        monkeypatch.setattr(state_format, "VERSION", newer_version)
+        assert versions(await shop.read(topics.USER_STATE)) == {OLDER_VERSION, NEWER_VERSION}
+        monkeypatch.setattr(state_format, "VERSION", NEWER_VERSION)
         assert await events_in_state(shop) == events_by_user(events)
         await until_newest_are_answered(shop, events, sent)
         assert_lists_are_unique(await shop.lists())
@@ -77,7 +77,7 @@ class TestRollingRestart:
         monkeypatch.delenv("PYTHONPATH")
         stray = shop.start(("behaviour",), data="stray")
         assert await stray.exit_code() == 1
-        assert f"state of version {newer_version:02x}, this reads {older_version}" in stray.log
+        assert f"state of version {NEWER_VERSION:02x}, this reads {OLDER_VERSION}" in stray.log
 
 
 ROLES = (("one", "behaviour"), ("two", "behaviour"), ("items", "items"))
