@@ -198,8 +198,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._taken = number
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
+            if tp not in self._expected:  # revoked while an earlier partition was handed over
+                return
             for chunk in self._chunks(tp, records):
-                if seeks != self._seeks or not self.flow_active:
+                if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
                 self._under_way[tp] += 1
                 self._expected[tp] = chunk.end

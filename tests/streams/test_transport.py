@@ -40,6 +40,35 @@ async def test_a_fetch_whose_answer_was_not_used_comes_again(
         assert lost
 
 
+async def test_partitions_may_be_revoked_while_an_answer_is_handed_over(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with toy.worker() as (worker, application):
+        consumer = worker.app.consumer
+        fetch, callback = consumer._thread.fetch, consumer.callback
+        several, revoked = [False], []
+
+        async def watched(*given: Any) -> Any:
+            number, records = await fetch(*given)
+            several[0] = len(records) > 1
+            return number, records
+
+        async def revoking(message: Any) -> None:
+            if several[0] and len(revoked) < 3:
+                several[0] = False
+                revoked.append(message.tp)
+                consumer._expected.clear()
+            await callback(message)
+
+        monkeypatch.setattr(consumer._thread, "fetch", watched)
+        monkeypatch.setattr(consumer, "callback", revoking)
+        for first in range(0, COUNT, 60):
+            await toy.produce(60, first)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+        assert revoked
+
+
 async def test_a_lane_that_missed_a_chunk_has_it_again(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
