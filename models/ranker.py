@@ -54,7 +54,7 @@ class RankerConfig:
     batch_lists: int = 4
     replay_steps: int = 2
     replay_lists: int = 4_096
-    list_size_max: int = 64
+    list_size_max: int = 80
     prior_weight: float = 1.0
     seed: int = 1
 

@@ -29,7 +29,7 @@ class RankConfig:
 
     train_share_min: float = 0.01
     train_lists_full: int = 10_000
-    train_candidates: int = 64
+    train_candidates: int = 80
     ranker: RankerConfig = field(default_factory=RankerConfig)
 
     def train_share(self, lists: int) -> float:
