@@ -198,8 +198,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._taken = number
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
-            if tp not in self._expected:  # revoked while an earlier partition was handed over
-                return
             for chunk in self._chunks(tp, records):
                 if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
@@ -212,6 +210,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.sleep(0)
 
     def _chunks(self, tp: TP, records: list[Any]) -> list[Chunk]:
+        if tp not in self._expected:  # revoked while another partition was handed over
+            return []
         start = self._expected[tp]
         records = [r for r in records if r.offset >= start]
         chunks = []
