@@ -23,6 +23,7 @@ AVERAGE = 0.01  # weight of the newest weights in their running mean
 TRUST_RATE = 0.005  # weight of the newest list in what is trusted
 TRUST_LEAD = 1.0  # so much better a source must be to go before the network
 TRUST_POWER = 4.0
+MISSED_BYTES = 8  # the last counter of what is packed
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -96,7 +97,7 @@ class Ranker:
         self._shift, self._scale = self._units()
         # NDCG@10 of late: of this ranker, and of each source alone.
         self.trust = np.zeros(1 + len(range(n_features)[sources]), np.float64)
-        self.counters = np.zeros(3, np.int64)  # steps, lists seen, steps refused
+        self.counters = np.zeros(4, np.int64)  # steps, lists seen, steps refused, lists missed
         room = self.config.replay_lists
         # Lists of the replay buffer, the chosen candidates first.
         self._features = np.zeros((room, self.config.list_size_max, n_features), np.float32)
@@ -116,6 +117,11 @@ class Ranker:
     def lists(self) -> int:
         """Lists learned from."""
         return int(self.counters[1])
+
+    @property
+    def looks(self) -> int:
+        """Lists shown to it, those without the answer among their candidates too."""
+        return int(self.counters[1] + self.counters[3])
 
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Scores of candidates, shape (c,), from features of shape (c, n_features)."""
@@ -154,7 +160,8 @@ class Ranker:
     def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
         """Learn one list: its candidates' features, and the rows that the user chose.
 
-        Lists of another width or without a chosen row are let be; so is what is not finite.
+        Lists of another width are let be, and so is what is not finite; a list without a chosen
+        row is counted.
         """
         if features.shape[1] != self.n_features:
             return
@@ -163,9 +170,10 @@ class Ranker:
         at = self.lists % self.config.replay_lists
         kept = self._features[at]
         count, answers = listwise.keep(features.astype(np.float32, copy=False), mask, kept)
-        if not answers:
-            return
         self._keep_before()
+        if not answers:
+            self.counters[3] += 1
+            return
         self._answers[at], self._lengths[at] = answers, count
         self._judge(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
@@ -274,6 +282,8 @@ class Ranker:
     def unpack(self, packed: bytes) -> bool:
         """Take back what `pack` gave; False, and nothing changes, where it is of another size."""
         arrays, start = self.arrays(), 0
+        if len(packed) == sum(array.nbytes for array in arrays.values()) - MISSED_BYTES:
+            packed += bytes(MISSED_BYTES)  # before they were counted
         for name, array in arrays.items():
             part = packed[start : start + array.nbytes]
             if len(part) != array.nbytes:

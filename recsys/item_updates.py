@@ -30,7 +30,7 @@ class Example:
     """One list as it was before its step: what the ranker saw, and what the user then chose."""
 
     features: NDArray[np.float16]  # (candidates, features)
-    chosen: NDArray[np.int32]  # rows of `features`, at least one
+    chosen: NDArray[np.int32]  # rows of `features`; none where the list did not have the answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ class Known:
         own, *sources = ranker.trust.tolist()
         shares = [name.removesuffix(":share") for name in features.names[ranker.sources]]
         return {
-            "lists": ranker.lists, "steps": ranker.steps,
+            "lists": ranker.lists, "looks": ranker.looks, "steps": ranker.steps,
             "steps_refused": int(ranker.counters[2]),
             "ndcg_of_late": {
                 "ranker": round(own, 6),

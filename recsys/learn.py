@@ -65,13 +65,18 @@ class ChunkLearner:
 
     def _sample(self) -> list[int]:
         """Events that become examples if they start a step: by their hash, never by load."""
-        share = self.looker.rank.config.train_share(self.looker.rank.ranker.lists)
+        rank = self.looker.rank
+        share = rank.config.train_share(rank.ranker.lists, rank.ranker.looks)
         drawn = (self._mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
         sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
         return sampled
 
     def apply(self, stop: int) -> None:
-        """Apply events up to `stop`; users are swept at fixed counts of applied events."""
+        """Apply events up to `stop`; users are swept at fixed counts of applied events.
+
+        Those of these events keep their slot: their lists may not be made yet.
+        """
+        first = self.done
         while self.done < stop:
             until_sweep = SWEEP_EVENTS - self.users.events_applied % SWEEP_EVENTS
             end = min(stop, self.done + until_sweep)
@@ -80,7 +85,7 @@ class ChunkLearner:
             self.users.count(applied, self.times_s[self.done : end])
             self.done = end
             if applied == until_sweep:
-                self.users.sweep(self.batch.users[end:])
+                self.users.sweep(self.batch.users[first:])
 
     def _apply_sampled(self, stop: int) -> None:
         """Apply events up to `stop`, looking at users right before their sampled steps."""
@@ -144,7 +149,5 @@ class ChunkLearner:
                 continue
             step = (batch.users[event:] == batch.users[event]) & self.applied[event:]
             step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
-            example = self.looker.rank.example(look.scored, batch.items[event:][step])
-            if example is not None:
-                examples.append(example)
+            examples.append(self.looker.rank.example(look.scored, batch.items[event:][step]))
         return examples

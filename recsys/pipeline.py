@@ -8,7 +8,7 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,7 +49,7 @@ EVENT_WEIGHTS = {
 }  # fmt: skip
 RATING_BEST = 5.0
 NEWEST_LISTS = 512  # lists remembered for the step that follows them, some 25 KB each
-LISTS_AT_ONCE = 16
+LISTS_AT_ONCE = 32
 
 Moment = tuple[int, int, int, int]  # a user as they were once: see `_moment`
 
@@ -163,16 +163,18 @@ class Pipeline:
         waiting: list[int] = []
         self._asked.clear()
         self._looks.clear()
-        for event in np.flatnonzero(want).tolist():
-            chunk.apply(event + 1)
-            user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
-            self._asked.append(self.ask(users, user, time_ms, k, photo=photo_of(event)))
-            waiting.append(event)
-            # What was shown may change with the very next event.
-            if len(waiting) == LISTS_AT_ONCE or len(users.shown):
+        for stop, wanted in stretches(batch.users.tolist(), want.tolist()):
+            chunk.apply(stop)
+            for event in wanted:
+                user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
+                self._asked.append(self.ask(users, user, time_ms, k, photo=photo_of(event)))
+                waiting.append(event)
+                if len(waiting) == LISTS_AT_ONCE:
+                    self._answer_asked(users, waiting, lists)
+            # What was shown may change with the user's very next event.
+            if len(users.shown):
                 self._answer_asked(users, waiting, lists)
         self._answer_asked(users, waiting, lists)
-        chunk.apply(len(batch))
         return chunk.updates(), lists
 
     def _answer_asked(
@@ -433,6 +435,24 @@ class Pipeline:
     def explain(self, ranked: Ranked) -> list[RankedItem]:
         """The list as it goes out, each item with its sources and the reason for it."""
         return ranked.explain(self._sayings, self.catalogue)
+
+
+def stretches(users: Sequence[int], want: Sequence[bool]) -> Iterator[tuple[int, list[int]]]:
+    """Where events may be applied up to, and whose lists are to be made then.
+
+    Whoever is owed a list does nothing more before it is made, so it is as right after their event.
+
+    >>> list(stretches([7, 8, 7, 7, 9], [True, True, False, True, False]))
+    [(2, [0, 1]), (5, [3])]
+    """
+    wanted: dict[int, int] = {}
+    for event, user in enumerate(users):
+        if user in wanted or len(wanted) == LISTS_AT_ONCE:
+            yield event, list(wanted.values())
+            wanted.clear()
+        if want[event]:
+            wanted[user] = event
+    yield len(users), list(wanted.values())
 
 
 def _moment(users: UserState, user_slot: int) -> Moment:

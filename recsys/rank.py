@@ -24,17 +24,22 @@ class RankConfig:
         train_share_min: share of steps (a basket is one) that become examples in the long run.
         train_lists_full: until the ranker learned so many lists n every step does; then the share
             falls as 1 / n^4. Lists are counted and not events, for a basket's events make one.
+        train_looks_full: the same of steps n that were looked at. Where few answers are among the
+            candidates, a look at every step costs more than the rare list to learn is worth.
         train_candidates: candidates of an example that are kept.
     """
 
     train_share_min: float = 0.01
     train_lists_full: int = 10_000
+    train_looks_full: int = 25_000
     train_candidates: int = 80
     ranker: RankerConfig = field(default_factory=RankerConfig)
 
-    def train_share(self, lists: int) -> float:
-        """Share of steps that become examples once the ranker learned so many lists."""
-        return min(1.0, max(self.train_share_min, (self.train_lists_full / max(lists, 1)) ** 4))
+    def train_share(self, lists: int, looks: int) -> float:
+        """Share of steps that become examples once the ranker learned `lists` of so many looks."""
+        of_lists = self.train_lists_full / max(lists, 1)
+        of_looks = self.train_looks_full / max(looks, 1)
+        return min(1.0, max(self.train_share_min, min(of_lists, of_looks) ** 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ class Rank:
             for number, (start, stop) in enumerate(pairwise(unions.starts.tolist()))
         ]
 
-    def example(self, scored: Scored, chosen_items: NDArray[np.int32]) -> Example | None:
-        """What the ranker can learn of a list whose answer is known; None where it held none.
+    def example(self, scored: Scored, chosen_items: NDArray[np.int32]) -> Example:
+        """What the ranker can learn of a list whose answer is known: nothing if that is not in it.
 
         Kept are the chosen, the best of the others, and some spread over the rest.
         """
@@ -99,7 +104,7 @@ class Rank:
             scored.candidates.items, scored.scores, chosen_items, np.argsort(-scored.scores), rows
         )
         if not answers:
-            return None
+            count = 0
         features = np.nan_to_num(scored.features[rows[:count]]).clip(-60_000, 60_000)
         return Example(features.astype(np.float16), np.arange(answers, dtype=np.int32))
 

@@ -8,6 +8,7 @@ most `list_delay_ms_max`. Learning never skips, lists may skip states that nobod
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -140,9 +141,10 @@ class UserLanes:
     def apply(self, lane: int, state: UserLane, chunks: Sequence[Chunk]) -> Outcome:
         """One round: learn all of it, write the lists that the budget has room for."""
         outcome = Outcome()
-        for chunk in chunks:
-            topic = self._topics[chunk.source.topic]
-            records = self._live_records(topic, chunk)
+        # Small fetches that follow one another are learned, and answered, as one.
+        for name, run in groupby(chunks, lambda chunk: chunk.source.topic):
+            topic = self._topics[name]
+            records = [record for chunk in run for record in self._live_records(topic, chunk)]
             if topic is topics.BEHAVIOUR:
                 self._learn(lane, state, records, outcome)
             elif topic is topics.IMAGE_EMBEDDINGS:

@@ -6,6 +6,7 @@ Stock Faust moves record by record, at 160 to 200 us of CPU each before any work
 """
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -21,10 +22,10 @@ from streams.chunk import Chunk, Position
 log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS_MAX = 4000
-WINDOW_CHUNKS = 3  # chunks of one partition under way at once; the rest waits in the fetcher
+WINDOW_RECORDS = 12_000  # of one partition under way at once; the rest waits in the fetcher
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
-POLL_WHILE_FULL_S = 0.01  # a partition whose window was full must not wait for the others' poll
+BUSY_POLL_S = 0.02  # a partition with records under way is asked no sooner: a chunk has its price
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -104,7 +105,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expected: dict[TP, int] = {}
-        self._under_way: Counter[TP] = Counter()
+        self._under_way: Counter[TP] = Counter()  # records
+        self._ask_at: dict[TP, float] = {}
         self._seeks = 0
         self._rewinds = 0
         self._taken = 0
@@ -186,28 +188,35 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not self._expected.keys() >= active:  # Faust's own seek ran out of time
             await self.perform_seek()
             return
-        free = {tp for tp in active if self._under_way[tp] < WINDOW_CHUNKS}
+        now = time.monotonic()
+        free = {tp for tp in active if self._is_free(tp, now)}
         if not free:
-            await self.sleep(POLL_WHILE_FULL_S if active else 0.1)
+            await self.sleep(BUSY_POLL_S if active else 0.1)
             return
         seeks, rewinds = self._seeks, self._rewinds
-        wait_s = POLL_S if len(free) == len(active) else POLL_WHILE_FULL_S
+        wait_s = POLL_S if len(free) == len(active) else BUSY_POLL_S
         number, fetched = await self._thread.fetch(free, wait_s, self._taken, dict(self._expected))
         if seeks != self._seeks or rewinds != self._rewinds or not self.flow_active:
             return  # the partitions moved while we waited: what was fetched is stale
         self._taken = number
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
+            self._ask_at[tp] = time.monotonic() + BUSY_POLL_S
             for chunk in self._chunks(tp, records):
                 if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
-                self._under_way[tp] += 1
+                self._under_way[tp] += len(chunk.records)
                 self._expected[tp] = chunk.end
                 self._read_offset[tp] = chunk.end
                 await self.wait_first(self.callback(self._message(tp, chunk)), self.suspend_flow)
                 if rewinds != self._rewinds:  # what follows in this answer would hide a gap
                     return
         await self.sleep(0)
+
+    def _is_free(self, tp: TP, now: float) -> bool:
+        """Whether to ask for more: an idle partition always, a busy one now and then."""
+        under_way = self._under_way[tp]
+        return not under_way or (under_way < WINDOW_RECORDS and self._ask_at.get(tp, 0.0) <= now)
 
     def _chunks(self, tp: TP, records: list[Any]) -> list[Chunk]:
         if tp not in self._expected:  # revoked while another partition was handed over
@@ -217,7 +226,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         chunks = []
         for first in range(0, len(records), CHUNK_RECORDS_MAX):
             part = records[first : first + CHUNK_RECORDS_MAX]
-            place = _Place(self, tp, self._seeks)
+            place = _Place(self, tp, self._seeks, len(part))
             source = Position(tp.topic, tp.partition)
             chunk = Chunk(source, start, part, place.release, place.rewind)
             chunks.append(chunk)
@@ -235,17 +244,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 class _Place:
     """A chunk's place in its partition's window: freed once, unless a seek freed them all."""
 
-    __slots__ = ("_consumer", "_held", "_seeks", "_tp")
+    __slots__ = ("_consumer", "_held", "_records", "_seeks", "_tp")
 
-    def __init__(self, consumer: Consumer, tp: TP, seeks: int) -> None:
+    def __init__(self, consumer: Consumer, tp: TP, seeks: int, records: int) -> None:
         self._consumer = consumer
         self._tp = tp
         self._seeks = seeks
+        self._records = records
         self._held = True
 
     def release(self) -> None:
         if self._held and self._consumer._seeks == self._seeks:
-            self._consumer._under_way[self._tp] -= 1
+            self._consumer._under_way[self._tp] -= self._records
         self._held = False
 
     def rewind(self, offset: int) -> None:

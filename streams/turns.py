@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 
-HURRY_S = 5.0
+HURRY_S = 1.0
 
 
 class Turns:

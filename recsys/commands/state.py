@@ -150,7 +150,8 @@ def _show_why(data: dict[str, Any]) -> None:
 
 def _show_ranker(data: dict[str, Any]) -> None:
     say(
-        f"{data['lists']:,} lists learned in {data['steps']:,} steps, "
+        f"{data['lists']:,} lists learned in {data['steps']:,} steps, of {data['looks']:,} looked"
+        " at: the others' candidates did not hold what the user then chose. "
         f"{data['steps_refused']:,} steps refused."
     )
     trust = sorted(data["ndcg_of_late"].items(), key=lambda each: -each[1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.ranker import Ranker, RankerConfig
+from models.ranker import MISSED_BYTES, Ranker, RankerConfig
 
 SMALL = RankerConfig(hidden=5, batch_lists=4, replay_steps=1, replay_lists=16, list_size_max=12)
 
@@ -113,6 +113,7 @@ def test_lists_it_cannot_use_are_let_be():
     ranker.learn(rows[:, :3], np.array([0]))
     ranker.learn(rows, np.array([99, -5]))
     assert ranker.lists == 0
+    assert ranker.looks == 2  # not of those of another width
     assert len(ranker.scores(rows[:0])) == 0
 
 
@@ -133,6 +134,8 @@ def test_rollback_and_bytes():
     assert other.unpack(before)
     rows = next(lists(1, seed=5))[0]
     np.testing.assert_array_equal(ranker.scores(rows), other.scores(rows))
+    assert other.unpack(before[:-MISSED_BYTES])  # as it was packed before misses were counted
+    assert other.pack() == before
     wider = Ranker(7, SMALL)
     kept = wider.pack()
     assert not wider.unpack(before)

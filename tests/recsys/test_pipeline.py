@@ -9,6 +9,7 @@ from recsys.item_updates import ItemUpdates
 from recsys.pipeline import PipelineConfig
 from recsys.rank import RankConfig
 from recsys.rerank import RerankConfig
+from recsys.user_state import StateLimits
 from recsys.warm_up import practise
 from streams.events import CandidateFilter, Product, RecommendationRequest
 from tests.recsys.logs import START_S, Event, World, batch_of, logs, seeded_log
@@ -195,6 +196,18 @@ def test_lists_on_the_way_are_those_after_each_event(log, want):
             )
             assert other.ids(expected) == together.ids(lists[n])
             np.testing.assert_array_equal(expected.scores, lists[n].scores)
+
+
+def test_a_list_is_made_even_where_its_user_is_forgotten_meanwhile(monkeypatch):
+    monkeypatch.setattr("recsys.learn.SWEEP_EVENTS", 4)
+    world = World(limits=StateLimits(entries_max=64, inactive_days_max=2))
+    log = [Event("late", "i1", "purchase", START_S - 9 * 86_400)]
+    log += [Event(f"u{n}", f"i{n}", "purchase", START_S + n) for n in range(7)]
+    _, lists = world.pipeline.learn_and_recommend(
+        world.users, batch_of(world.users, log), np.ones(len(log), np.bool_), 5
+    )
+    assert all(ranked is not None for ranked in lists)
+    assert len(world.users.history(world.users.find("late")).items) == 0
 
 
 def test_a_basket_is_one_step_and_its_features_come_from_before():

@@ -18,12 +18,13 @@ def scored_of(count):
     return Scored(candidates, features, rng.random(count).astype(np.float32))
 
 
-def test_the_share_of_examples_falls_with_events():
-    config = RankConfig(train_share_min=0.01, train_lists_full=1000)
-    assert config.train_share(0) == 1.0
-    assert config.train_share(1000) == 1.0
-    assert config.train_share(2_000) == 0.0625
-    assert config.train_share(10**9) == 0.01
+def test_the_share_of_examples_falls_with_lists_and_with_looks():
+    config = RankConfig(train_share_min=0.01, train_lists_full=1000, train_looks_full=2500)
+    assert config.train_share(0, 0) == 1.0
+    assert config.train_share(1000, 2500) == 1.0
+    assert config.train_share(2_000, 2500) == 0.0625
+    assert config.train_share(100, 5_000) == 0.0625
+    assert config.train_share(10**9, 10**9) == 0.01
 
 
 def test_an_example_keeps_the_chosen_and_the_best_of_the_others():
@@ -45,7 +46,9 @@ def test_short_lists_are_kept_whole():
     assert sorted((example.features[:, 0] / 6).astype(int).tolist()) == list(range(9))
 
 
-def test_without_an_answer_there_is_no_example():
+def test_without_an_answer_an_example_is_empty():
     rank = Rank(RankConfig(), Features([SourceScores(["a", "b"])]))
-    assert rank.example(scored_of(9), np.array([5], np.int32)) is None
-    assert rank.example(scored_of(0), np.array([5], np.int32)) is None
+    for count in (9, 0):
+        example = rank.example(scored_of(count), np.array([5], np.int32))
+        assert example.features.shape == (0, 6)
+        assert len(example.chosen) == 0

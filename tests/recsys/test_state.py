@@ -121,8 +121,8 @@ def test_chunks_never_change_the_state_or_its_rows(log, cuts):
 def test_records_read_back_are_the_same_bytes(log):
     world = World(limits=SMALL)
     user_records, item_records = world.learn(log)
-    other = ItemState(default_models())
-    users = UserState(other, SMALL)
+    again = World(limits=SMALL)
+    other, users = again.items, again.users
     users.load_records(reversed(user_records))  # pages may come before their head
     assert sorted(users.records()) == sorted(user_records)
     assert users.digest() == world.users.digest()
