@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import history
-from models.columns import NONE
+from models.base import NO_SLOTS
+from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.item_updates import Example, ItemUpdates
@@ -50,7 +51,7 @@ class ChunkLearner:
         self.nth = np.zeros(count, np.uint32)
         self._mixed = self._mix()
         self._shown = batch.types == TYPE_CODES["impression"]
-        self._any_shown = bool(self._shown.any())
+        self.any_shown = bool(self._shown.any())
         self._answers = ~self._shown & (weights != 0)
         self._sampled = self._sample()
         # Whoever comes is known to items by what they did first, never by who they are.
@@ -71,12 +72,11 @@ class ChunkLearner:
         sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
         return sampled
 
-    def apply(self, stop: int) -> None:
+    def apply(self, stop: int, awaited: Slots = NO_SLOTS) -> None:
         """Apply events up to `stop`; users are swept at fixed counts of applied events.
 
-        Those of these events keep their slot: their lists may not be made yet.
+        Those in `awaited` keep their slots: their lists are yet to be made.
         """
-        first = self.done
         while self.done < stop:
             until_sweep = SWEEP_EVENTS - self.users.events_applied % SWEEP_EVENTS
             end = min(stop, self.done + until_sweep)
@@ -85,7 +85,7 @@ class ChunkLearner:
             self.users.count(applied, self.times_s[self.done : end])
             self.done = end
             if applied == until_sweep:
-                self.users.sweep(self.batch.users[first:])
+                self.users.sweep(np.concatenate([awaited, self.batch.users[end:]]))
 
     def _apply_sampled(self, stop: int) -> None:
         """Apply events up to `stop`, looking at users right before their sampled steps."""
@@ -121,7 +121,7 @@ class ChunkLearner:
             self._tokens, self.applied, self.is_new, self.starts_step, self.stage, self.context,
             self.ages_s, self.who, self.nth,
         )  # fmt: skip
-        if self._any_shown or len(users.shown):
+        if self.any_shown or len(users.shown):
             part = slice(start, stop)
             users.see_impressions(
                 batch.users[part], batch.items[part], self._shown[part] & self.applied[part],

@@ -163,16 +163,17 @@ class Pipeline:
         waiting: list[int] = []
         self._asked.clear()
         self._looks.clear()
+        # What was shown to a user may change with their very next event.
+        at_once = len(users.shown) > 0 or chunk.any_shown
         for stop, wanted in stretches(batch.users.tolist(), want.tolist()):
-            chunk.apply(stop)
+            chunk.apply(stop, batch.users[wanted])
             for event in wanted:
                 user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
                 self._asked.append(self.ask(users, user, time_ms, k, photo=photo_of(event)))
                 waiting.append(event)
                 if len(waiting) == LISTS_AT_ONCE:
                     self._answer_asked(users, waiting, lists)
-            # What was shown may change with the user's very next event.
-            if len(users.shown):
+            if at_once:
                 self._answer_asked(users, waiting, lists)
         self._answer_asked(users, waiting, lists)
         return chunk.updates(), lists

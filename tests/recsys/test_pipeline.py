@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys.item_updates import ItemUpdates
@@ -174,6 +174,9 @@ def test_impressions_are_counted_and_not_learned_from():
 
 
 @given(log=logs(), want=st.integers(0, 2**60))
+@example(
+    log=[Event("u3", "i9", "view", START_S), Event("u3", "i2", "impression", START_S + 1)], want=1
+)
 @settings(max_examples=20, deadline=None)
 def test_lists_on_the_way_are_those_after_each_event(log, want):
     wanted = np.array([want >> (n % 60) & 1 for n in range(len(log))], np.bool_)
