@@ -1,8 +1,10 @@
 """Event logs to measure on: synthetic shops of any size, and topics filled with them."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,14 +24,21 @@ class Shop:
     """A synthetic shop: how many events, users and items, and how popularity is skewed.
 
     Users take part in turn at random, items follow a power law around a taste of the user's own,
-    event times run forward by `step_ms`.
+    event times run forward by `step_ms` from `start_ms`.
     """
 
     events: int
     users: int = 5_000
     items: int = 4_000
     step_ms: int = 500
+    start_ms: int = START_MS
     seed: int = 1
+
+    @classmethod
+    def until_now(cls, events: int, **more: Any) -> "Shop":
+        """One whose last event is of this moment: live events can follow it."""
+        shop = cls(events, **more)
+        return replace(shop, start_ms=int(time.time() * 1000) - events * shop.step_ms)
 
     def rows(self) -> Iterator[tuple[str, str, str, int]]:
         """(user_id, item_id, type, timestamp) in the order of time."""
@@ -45,7 +54,7 @@ class Shop:
             types = rng.integers(len(TYPES), size=count)
             columns = zip(users.tolist(), items.tolist(), types.tolist(), strict=True)
             for at, (user, item, kind) in enumerate(columns, done):
-                yield f"u{user}", f"i{item}", TYPES[kind], START_MS + at * self.step_ms
+                yield f"u{user}", f"i{item}", TYPES[kind], self.start_ms + at * self.step_ms
             done += count
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:

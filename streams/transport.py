@@ -25,7 +25,7 @@ CHUNK_RECORDS_MAX = 4000
 WINDOW_RECORDS = 12_000  # of one partition under way at once; the rest waits in the fetcher
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
-BUSY_POLL_S = 0.02  # a partition with records under way is asked no sooner: a chunk has its price
+BUSY_POLL_S = 0.01  # a partition with records under way is asked no sooner: a chunk has its price
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
