@@ -5,7 +5,8 @@ ranker learns from most of its first events, so one with a past behind it is mea
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from benchmarks import workers
 from benchmarks.bench import Bench, Table
@@ -24,9 +25,10 @@ class Log(NamedTuple):
 
 
 def logs(bench: Bench) -> Iterator[Log]:
-    """A real log, synthetic shops of some sizes, and one with a past."""
+    """A real log, several times for it is short, synthetic shops, and one with a past."""
     few, many = bench.size(20_000, 600), bench.size(40_000, 600)
-    yield Log("Online Retail sample", 0, few, workers.sample_records(few))
+    for _ in range(bench.size(5, 1)):
+        yield Log("Online Retail sample", 0, few, workers.sample_records(few))
     for users in (1_000, 10_000, 1_000_000)[: bench.size(3, 1)]:
         yield Log(f"synthetic, {users:,} users", 0, many, Shop(many, users).records())
     past = bench.size(150_000, 0)
@@ -54,7 +56,7 @@ def run(bench: Bench) -> list[Table]:
         lists = sum(lap["lists"] for lap in measured)
         cpu_us = sum(lap["cpu_us_per_event"] * lap["events"] for lap in laps)
         rows.append({
-            "log": name,
+            "log": name, "runs": 1,
             "events": learned,
             "events/s": round(learned / busy_s) if busy_s else None,
             "lists/s": round(lists / busy_s) if busy_s else None,
@@ -62,5 +64,14 @@ def run(bench: Bench) -> list[Table]:
             "memory MB": round(laps[-1]["memory_mb"]),
             "start s": round(laps[0]["ready_s"], 1),
         })  # fmt: skip
-    notes = ["Lists are part of the work: CPU an event grows with lists an event."]
+    notes = [
+        "Lists are part of the work: CPU an event grows with lists an event. Of several runs the one "
+        "in the middle by events/s."
+    ]
+    rows = [_middle(list(runs)) for _, runs in groupby(rows, lambda row: row["log"])]
     return [Table("Catching up, one worker", list(rows[0]), rows, notes)]
+
+
+def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    ordered = sorted(runs, key=lambda row: row["events/s"] or 0)
+    return {**ordered[len(runs) // 2], "runs": len(runs)}
