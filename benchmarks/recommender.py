@@ -65,8 +65,8 @@ def run(bench: Bench) -> list[Table]:
             "start s": round(laps[0]["ready_s"], 1),
         })  # fmt: skip
     notes = [
-        "Lists are part of the work: CPU an event grows with lists an event. Of several runs the one "
-        "in the middle by events/s."
+        "Lists are part of the work: CPU an event grows with lists an event. Of several runs the "
+        "one in the middle by events/s."
     ]
     rows = [_middle(list(runs)) for _, runs in groupby(rows, lambda row: row["log"])]
     return [Table("Catching up, one worker", list(rows[0]), rows, notes)]
