@@ -39,7 +39,7 @@ def write(out: Path, cases: Mapping[str, "Case"], results: Mapping[str, Numbers]
         "tuned on the log's first 20 %. NDCG@10 with half the width of its 95 % interval; *p* of",
         "Wilcoxon's test over 20 paired windows; microseconds of processor time, single runs on a",
         "machine with two cores that was shared, so they are above what a core of one's own gives;",
-        "those of recsys as a worker under load spends them: lists 16 at a time, events in chunks.",
+        "those of recsys as a worker under load spends them: lists 32 at a time, events in chunks.",
         "",
         *_table(_summary(cases, whole)),
         "",

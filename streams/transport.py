@@ -22,10 +22,12 @@ from streams.chunk import Chunk, Position
 log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS_MAX = 4000
-WINDOW_RECORDS = 12_000  # of one partition under way at once; the rest waits in the fetcher
+WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in the fetcher
+RECORD_BYTES = 1_000  # what a record takes here beside its value
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
-BUSY_POLL_S = 0.01  # a partition with records under way is asked no sooner: a chunk has its price
+BUSY_POLLS = 5  # of a partition while a chunk of it is under way: each has its price
+BUSY_POLL_S_MIN, BUSY_POLL_S_MAX = 0.005, 0.1
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -105,8 +107,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expected: dict[TP, int] = {}
-        self._under_way: Counter[TP] = Counter()  # records
+        self._under_way: Counter[TP] = Counter()  # bytes
         self._ask_at: dict[TP, float] = {}
+        self._busy_s = 0.0  # how long chunks are under way, lately
         self._seeks = 0
         self._rewinds = 0
         self._taken = 0
@@ -191,21 +194,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         now = time.monotonic()
         free = {tp for tp in active if self._is_free(tp, now)}
         if not free:
-            await self.sleep(BUSY_POLL_S if active else 0.1)
+            await self.sleep(BUSY_POLL_S_MIN if active else 0.1)
             return
         seeks, rewinds = self._seeks, self._rewinds
-        wait_s = POLL_S if len(free) == len(active) else BUSY_POLL_S
+        wait_s = POLL_S if len(free) == len(active) else BUSY_POLL_S_MIN
         number, fetched = await self._thread.fetch(free, wait_s, self._taken, dict(self._expected))
         if seeks != self._seeks or rewinds != self._rewinds or not self.flow_active:
             return  # the partitions moved while we waited: what was fetched is stale
         self._taken = number
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
-            self._ask_at[tp] = time.monotonic() + BUSY_POLL_S
-            for chunk in self._chunks(tp, records):
+            pause_s = min(max(self._busy_s / BUSY_POLLS, BUSY_POLL_S_MIN), BUSY_POLL_S_MAX)
+            self._ask_at[tp] = time.monotonic() + pause_s
+            for chunk, held in self._chunks(tp, records):
                 if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
-                self._under_way[tp] += len(chunk.records)
+                self._under_way[tp] += held
                 self._expected[tp] = chunk.end
                 self._read_offset[tp] = chunk.end
                 await self.wait_first(self.callback(self._message(tp, chunk)), self.suspend_flow)
@@ -216,9 +220,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _is_free(self, tp: TP, now: float) -> bool:
         """Whether to ask for more: an idle partition always, a busy one now and then."""
         under_way = self._under_way[tp]
-        return not under_way or (under_way < WINDOW_RECORDS and self._ask_at.get(tp, 0.0) <= now)
+        return not under_way or (under_way < WINDOW_BYTES and self._ask_at.get(tp, 0.0) <= now)
 
-    def _chunks(self, tp: TP, records: list[Any]) -> list[Chunk]:
+    def _chunks(self, tp: TP, records: list[Any]) -> list[tuple[Chunk, int]]:
+        """Records in chunks, with the bytes that each holds until its round ends."""
         if tp not in self._expected:  # revoked while another partition was handed over
             return []
         start = self._expected[tp]
@@ -226,10 +231,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         chunks = []
         for first in range(0, len(records), CHUNK_RECORDS_MAX):
             part = records[first : first + CHUNK_RECORDS_MAX]
-            place = _Place(self, tp, self._seeks, len(part))
+            held = _bytes(part)
+            place = _Place(self, tp, self._seeks, held)
             source = Position(tp.topic, tp.partition)
             chunk = Chunk(source, start, part, place.release, place.rewind)
-            chunks.append(chunk)
+            chunks.append((chunk, held))
             start = chunk.end
         return chunks
 
@@ -241,21 +247,29 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
 
+def _bytes(records: list[Any]) -> int:
+    """What records take until their round ends, about."""
+    return sum(len(record.value or b"") for record in records) + RECORD_BYTES * len(records)
+
+
 class _Place:
     """A chunk's place in its partition's window: freed once, unless a seek freed them all."""
 
-    __slots__ = ("_consumer", "_held", "_records", "_seeks", "_tp")
+    __slots__ = ("_bytes", "_consumer", "_held", "_seeks", "_since", "_tp")
 
-    def __init__(self, consumer: Consumer, tp: TP, seeks: int, records: int) -> None:
+    def __init__(self, consumer: Consumer, tp: TP, seeks: int, bytes_: int) -> None:
         self._consumer = consumer
         self._tp = tp
         self._seeks = seeks
-        self._records = records
+        self._bytes = bytes_
+        self._since = time.monotonic()
         self._held = True
 
     def release(self) -> None:
         if self._held and self._consumer._seeks == self._seeks:
-            self._consumer._under_way[self._tp] -= self._records
+            self._consumer._under_way[self._tp] -= self._bytes
+            busy_s = time.monotonic() - self._since
+            self._consumer._busy_s += 0.1 * (busy_s - self._consumer._busy_s)
         self._held = False
 
     def rewind(self, offset: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from streams import transport
 from streams.broker import Broker
 from streams.chunk import Chunk
 from tests.streams.toy import Toy, expected, together, until
@@ -99,3 +100,26 @@ async def test_a_chunk_that_comes_before_its_lane_waits_for_it(toy: Toy) -> None
         worker.lanes = lanes
         await until(lambda: application.count >= COUNT)
         assert together(application) == expected(COUNT)
+
+
+async def test_what_is_under_way_is_bounded_and_given_back(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for nothing, one chunk of a partition at a time is still handed over."""
+    monkeypatch.setattr(transport, "WINDOW_BYTES", 1)
+    async with toy.worker() as (worker, application):
+        consumer, most = worker.app.consumer, [0]
+        callback = consumer.callback
+
+        async def watched(message: Any) -> None:
+            held = transport._bytes(message.value.records)
+            most[0] = max(most[0], consumer._under_way[message.tp] - held)
+            await callback(message)
+
+        monkeypatch.setattr(consumer, "callback", watched)
+        for first in range(0, COUNT, 60):
+            await toy.produce(60, first)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+        assert most[0] == 0
+        await until(lambda: not any(consumer._under_way.values()))
