@@ -26,8 +26,8 @@ WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in
 RECORD_BYTES = 1_000  # what a record takes here beside its value
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
-BUSY_POLLS = 5  # of a partition while a chunk of it is under way: each has its price
-BUSY_POLL_S_MIN, BUSY_POLL_S_MAX = 0.005, 0.1
+BUSY_CHUNKS_PER_S = 200  # of all partitions whose lanes are at work: each chunk has its price
+BUSY_POLL_S_MIN = 0.005
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -108,8 +108,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._expected: dict[TP, int] = {}
         self._under_way: Counter[TP] = Counter()  # bytes
-        self._ask_at: dict[TP, float] = {}
-        self._busy_s = 0.0  # how long chunks are under way, lately
+        self._ask_busy_at = 0.0
         self._seeks = 0
         self._rewinds = 0
         self._taken = 0
@@ -191,21 +190,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not self._expected.keys() >= active:  # Faust's own seek ran out of time
             await self.perform_seek()
             return
-        now = time.monotonic()
-        free = {tp for tp in active if self._is_free(tp, now)}
+        free, wait_s = self._free(active)
         if not free:
-            await self.sleep(BUSY_POLL_S_MIN if active else 0.1)
+            await self.sleep(min(wait_s, 0.1))
             return
         seeks, rewinds = self._seeks, self._rewinds
-        wait_s = POLL_S if len(free) == len(active) else BUSY_POLL_S_MIN
         number, fetched = await self._thread.fetch(free, wait_s, self._taken, dict(self._expected))
         if seeks != self._seeks or rewinds != self._rewinds or not self.flow_active:
             return  # the partitions moved while we waited: what was fetched is stale
         self._taken = number
+        if fetched:
+            busy = sum(held > 0 for held in self._under_way.values())
+            self._ask_busy_at = time.monotonic() + max(busy, len(fetched)) / BUSY_CHUNKS_PER_S
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
-            pause_s = min(max(self._busy_s / BUSY_POLLS, BUSY_POLL_S_MIN), BUSY_POLL_S_MAX)
-            self._ask_at[tp] = time.monotonic() + pause_s
             for chunk, held in self._chunks(tp, records):
                 if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
@@ -217,10 +215,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                     return
         await self.sleep(0)
 
-    def _is_free(self, tp: TP, now: float) -> bool:
-        """Whether to ask for more: an idle partition always, a busy one now and then."""
-        under_way = self._under_way[tp]
-        return not under_way or (under_way < WINDOW_BYTES and self._ask_at.get(tp, 0.0) <= now)
+    def _free(self, active: set[TP]) -> tuple[set[TP], float]:
+        """Whom to ask, and for how long: the idle at any time, the busy all together, in turns."""
+        left_s = self._ask_busy_at - time.monotonic()
+        window = WINDOW_BYTES if left_s <= 0 else 1
+        free = {tp for tp in active if self._under_way[tp] < window}
+        if len(free) == len(active):
+            return free, POLL_S
+        return free, max(left_s, BUSY_POLL_S_MIN)
 
     def _chunks(self, tp: TP, records: list[Any]) -> list[tuple[Chunk, int]]:
         """Records in chunks, with the bytes that each holds until its round ends."""
@@ -255,21 +257,18 @@ def _bytes(records: list[Any]) -> int:
 class _Place:
     """A chunk's place in its partition's window: freed once, unless a seek freed them all."""
 
-    __slots__ = ("_bytes", "_consumer", "_held", "_seeks", "_since", "_tp")
+    __slots__ = ("_bytes", "_consumer", "_held", "_seeks", "_tp")
 
     def __init__(self, consumer: Consumer, tp: TP, seeks: int, bytes_: int) -> None:
         self._consumer = consumer
         self._tp = tp
         self._seeks = seeks
         self._bytes = bytes_
-        self._since = time.monotonic()
         self._held = True
 
     def release(self) -> None:
         if self._held and self._consumer._seeks == self._seeks:
             self._consumer._under_way[self._tp] -= self._bytes
-            busy_s = time.monotonic() - self._since
-            self._consumer._busy_s += 0.1 * (busy_s - self._consumer._busy_s)
         self._held = False
 
     def rewind(self, offset: int) -> None:
