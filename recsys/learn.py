@@ -1,5 +1,6 @@
 """The user half of a chunk: apply its events in order, and note what items and ranker learn."""
 
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -151,3 +152,23 @@ class ChunkLearner:
             step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
             examples.append(self.looker.rank.example(look.scored, batch.items[event:][step]))
         return examples
+
+
+def stretches(
+    users: Sequence[int], want: Sequence[bool], most: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Where events may be applied up to, and whose lists, at most so many, are to be made then.
+
+    Whoever is owed a list does nothing more before it is made, so it is as right after their event.
+
+    >>> list(stretches([7, 8, 7, 7, 9], [True, True, False, True, False], 32))
+    [(2, [0, 1]), (5, [3])]
+    """
+    wanted: dict[int, int] = {}
+    for event, user in enumerate(users):
+        if user in wanted or len(wanted) == most:
+            yield event, list(wanted.values())
+            wanted.clear()
+        if want[event]:
+            wanted[user] = event
+    yield len(users), list(wanted.values())

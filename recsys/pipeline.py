@@ -8,7 +8,7 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
 from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
-from recsys.learn import ChunkLearner
+from recsys.learn import ChunkLearner, stretches
 from recsys.photos import Photo
 from recsys.placed import Policy, exploration, include
 from recsys.rank import Look, Rank, RankConfig, Scored, hear_photo
@@ -165,7 +165,7 @@ class Pipeline:
         self._looks.clear()
         # What was shown to a user may change with their very next event.
         at_once = len(users.shown) > 0 or chunk.any_shown
-        for stop, wanted in stretches(batch.users.tolist(), want.tolist()):
+        for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
             chunk.apply(stop, batch.users[wanted])
             for event in wanted:
                 user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
@@ -436,24 +436,6 @@ class Pipeline:
     def explain(self, ranked: Ranked) -> list[RankedItem]:
         """The list as it goes out, each item with its sources and the reason for it."""
         return ranked.explain(self._sayings, self.catalogue)
-
-
-def stretches(users: Sequence[int], want: Sequence[bool]) -> Iterator[tuple[int, list[int]]]:
-    """Where events may be applied up to, and whose lists are to be made then.
-
-    Whoever is owed a list does nothing more before it is made, so it is as right after their event.
-
-    >>> list(stretches([7, 8, 7, 7, 9], [True, True, False, True, False]))
-    [(2, [0, 1]), (5, [3])]
-    """
-    wanted: dict[int, int] = {}
-    for event, user in enumerate(users):
-        if user in wanted or len(wanted) == LISTS_AT_ONCE:
-            yield event, list(wanted.values())
-            wanted.clear()
-        if want[event]:
-            wanted[user] = event
-    yield len(users), list(wanted.values())
 
 
 def _moment(users: UserState, user_slot: int) -> Moment:

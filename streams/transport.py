@@ -27,7 +27,7 @@ RECORD_BYTES = 1_000  # what a record takes here beside its value
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
 BUSY_CHUNKS_PER_S = 200  # of all partitions whose lanes are at work: each chunk has its price
-BUSY_POLL_S_MIN = 0.005
+BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]

@@ -60,6 +60,27 @@ def test_within_the_budget_every_event_has_its_own_list() -> None:
     assert lane.application.due_s(LANE, lane.state) is None
 
 
+def test_small_fetches_that_follow_one_another_are_learned_as_one() -> None:
+    whole, cut = Lane(lists_per_s_max=1_000), Lane(lists_per_s_max=1_000)
+    source = Position("recsys.behaviour.v1", LANE)
+    records = [
+        record(body(user_id=user, item_id=f"i{at}"), user.encode(), partition=LANE, offset=at)
+        for at, user in enumerate("abcab")
+    ]
+    outcomes = []
+    for lane, chunks in (
+        (whole, [Chunk(source, 0, records)]),
+        (cut, [Chunk(source, 0, records[:1]), Chunk(source, 1, records[1:])]),
+    ):
+        lane.state.begin()
+        outcomes.append(lane.application.apply(LANE, lane.state, chunks))
+        lane.state.commit()
+    assert answered(outcomes[0]) == answered(outcomes[1])
+    assert [offset for _, offset in answered(outcomes[1])] == [0, 1, 2, 3, 4]
+    assert len(outcomes[1].writes[Position("recsys.item-updates.v1", 0)]) == 1
+    assert whole.state.users.digest() == cut.state.users.digest()
+
+
 def test_over_the_budget_users_share_and_everything_is_learned() -> None:
     lane = Lane(lists_per_s_max=8)  # four at once
     lane.round("a", "b", "c", "d")
