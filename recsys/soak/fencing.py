@@ -86,17 +86,27 @@ def _time(line: str) -> str:
 def intruders(batches: Sequence[Batch], end: int) -> list[str]:
     """What is wrong in a lane's log whose owner was frozen at `end`, in words.
 
-    Whoever wrote before must write nothing after the first batch of somebody else.
+    An owner's epochs rise with its transactions, and a takeover's is above them; another producer
+    takes the whole log over. Whoever was overtaken must write nothing after that.
     """
-    before = {batch.producer for batch in batches if batch.offset < end}
-    if not before:
+    newest: dict[int, int] = {}  # epoch by producer, the last one the owner
+    for batch in batches:
+        if batch.offset < end:
+            newest[batch.producer[0]] = max(batch.producer[1], newest.pop(batch.producer[0], 0))
+    if not newest:
         return ["nothing of it is there to tell it by"]
-    after = [batch for batch in batches if batch.offset >= end]
-    taken = next((n for n, batch in enumerate(after) if batch.producer not in before), None)
-    if taken is None:
-        return ["nobody took it over"]
-    return [
-        f"the frozen worker wrote at {batch.offset}, after the takeover at {after[taken].offset}"
-        for batch in after[taken:]
-        if batch.producer in before
-    ]
+    taken, told = NOWHERE, []
+    for batch in batches:
+        producer, epoch = batch.producer
+        owner = next(reversed(newest))
+        if batch.offset < end or (producer, epoch) == (owner, newest[owner]):
+            continue
+        if (producer == owner and epoch > newest[owner]) or producer not in newest:
+            newest[producer] = epoch
+            taken = batch.offset if taken == NOWHERE else taken
+        else:
+            told.append(f"the frozen worker wrote at {batch.offset}, after the takeover at {taken}")
+    return ["nobody took it over"] if taken == NOWHERE else told
+
+
+NOWHERE = -1

@@ -21,7 +21,7 @@ _WAIT_MS = 100
 
 @dataclass(frozen=True)
 class Batch:
-    """What was appended at once. An epoch of a producer is one owner's time with a lane."""
+    """What was appended at once. Whoever takes a lane over has a higher epoch, or another id."""
 
     offset: int
     producer: tuple[int, int]  # id and epoch

@@ -11,8 +11,11 @@ from aiokafka.errors import KafkaTimeoutError
 from streams import state_log
 from streams.broker import Broker
 from streams.chunk import Position, Record
+from streams.client_transactions import ClientTransactions
 from streams.connection import Connection
-from streams.transaction import LaneFencedError, LaneProducer
+from streams.direct_transactions import DirectTransactions
+from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
+from tests.streams.older_kafka import speak_version_1
 from tests.streams.toy import PARTITIONS, Patient, Sums, Toy, expected, together, until
 
 COUNT = 400
@@ -25,22 +28,28 @@ async def toy(local_broker: Broker, tmp_path: Path) -> Toy:
 
 def fail(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool, every: int = 3) -> list[int]:
     """Let some commits end in an error that says nothing of what became of them."""
-    commit, failed = LaneProducer._commit, [0]
+    failed = [0]
+    for kind in (DirectTransactions, ClientTransactions):
+        _fail(monkeypatch, kind, failed, after_commit, every)
+    return failed
 
-    async def failing(self: LaneProducer, *given: Any) -> Any:
+
+def _fail(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, failed: list[int], after_commit: bool, every: int
+) -> None:
+    commit = kind.commit
+
+    async def failing(self: Any, *given: Any) -> Any:
         failed[0] += 1
         if failed[0] % every:
             return await commit(self, *given)
         if after_commit:
             await commit(self, *given)
         else:
-            await self._producer.begin_transaction()
-            for target, records in given[0].items():
-                await self._send(target, records)
+            await self.send(given[0])
         raise KafkaTimeoutError
 
-    monkeypatch.setattr(LaneProducer, "_commit", failing)
-    return failed
+    monkeypatch.setattr(kind, "commit", failing)
 
 
 async def read(toy: Toy, topic: str) -> list[bytes]:
@@ -55,10 +64,13 @@ async def read(toy: Toy, topic: str) -> list[bytes]:
     return keys
 
 
+@pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("after_commit", [True, False])
 async def test_an_uncertain_round_counts_once(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch, after_commit: bool
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, after_commit: bool, direct: bool
 ) -> None:
+    if not direct:
+        speak_version_1(monkeypatch)
     failed = fail(monkeypatch, after_commit=after_commit)
     async with toy.worker() as (_, application):
         for first in range(0, COUNT, 40):
@@ -114,7 +126,7 @@ async def test_after_uncertainty_what_another_owner_did_is_known(
     async with toy.worker() as (_, application):
         await toy.produce(COUNT)
         await until(lambda: application.count >= COUNT)
-        commit = LaneProducer._commit
+        commit = LaneProducer.commit
         met: list[str] = []
 
         async def interrupted(self: LaneProducer, *given: Any) -> Any:
@@ -127,9 +139,9 @@ async def test_after_uncertainty_what_another_owner_did_is_known(
             row = Record(b"from the other", b"7 1")
             await commit(other, {Position(toy.state, lane): [row]}, {}, toy.name)
             await other.stop()
-            raise KafkaTimeoutError
+            raise TransactionUncertainError
 
-        monkeypatch.setattr(LaneProducer, "_commit", interrupted)
+        monkeypatch.setattr(LaneProducer, "commit", interrupted)
         await toy.produce(COUNT, COUNT)
         await until(lambda: application.count >= 2 * COUNT + 1)
         assert together(application) == {**expected(2 * COUNT), b"from the other": (7, 1)}
