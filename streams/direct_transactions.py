@@ -36,6 +36,8 @@ from streams.transaction_requests import NO_TAGS, Ask, End, Offsets, Produce
 BATCH_BYTES_MAX = 1 << 20
 REQUEST_BYTES_MAX = 16 << 20
 RETRY_S = 0.005
+# A broker that is still writing the marks of the transaction before lets the next one wait 20 ms.
+MARKS_S = 0.003
 FENCED = 90  # aiokafka does not know its number
 ALL_REPLICAS = -1
 NO_HEADERS: list[tuple[str, bytes]] = []
@@ -93,6 +95,7 @@ class DirectTransactions:
         self._coordinator = Coordinator(client, CoordinationType.TRANSACTION, transactional_id)
         self._groups: dict[str, Coordinator] = {}
         self._producer: tuple[int, int] = (-1, -1)  # id, and the epoch of the next transaction
+        self._marked_at = 0.0  # when the marks of the last transaction should stand
 
     async def start(self) -> None:
         """Take the transactional id over: who had it is fenced, what they left open is ended."""
@@ -116,6 +119,7 @@ class DirectTransactions:
         group_id: str,
     ) -> dict[Position, int]:
         """One transaction; returns where each partition's records end. Raises KafkaError."""
+        await asyncio.sleep(max(0.0, self._marked_at - time.monotonic()))
         crash_points.reach("before-send")
         ends = await self.send(writes)
         crash_points.reach("before-offsets")
@@ -239,6 +243,7 @@ class DirectTransactions:
         answer = await self._coordinator.ask(Ask(End, self._id, *self._producer, True))
         self._coordinator.check(answer.error_code)
         self._producer = answer.producer_id, answer.producer_epoch
+        self._marked_at = time.monotonic() + MARKS_S
 
     async def _patiently(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Try again what may pass, for as long as a transaction may take."""
