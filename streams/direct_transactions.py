@@ -51,7 +51,7 @@ class Batch:
 
     target: Position
     count: int
-    body: bytes
+    body: bytearray
 
 
 class Coordinator:
@@ -144,13 +144,13 @@ class DirectTransactions:
         for key, value, headers, time_ms in records:
             given = list(headers) if headers else NO_HEADERS
             if builder.append(count, time_ms, key, value, given) is None:
-                yield Batch(target, count, bytes(builder.build()))
+                yield Batch(target, count, builder.build())
                 sequence, count = sequence + count, 0
                 builder = self._builder(sequence)
                 builder.append(count, time_ms, key, value, given)
             count += 1
         if count:
-            yield Batch(target, count, bytes(builder.build()))
+            yield Batch(target, count, builder.build())
 
     def _builder(self, sequence: int) -> Any:
         producer_id, epoch = self._producer
@@ -183,7 +183,7 @@ class DirectTransactions:
 
     async def _send(self, leader: int, part: list[Batch]) -> dict[Position, tuple[int, int]]:
         """For each partition the error's code, and where the batch begins."""
-        topics: dict[str, list[tuple[int, bytes, Any]]] = {}
+        topics: dict[str, list[tuple[int, bytearray, Any]]] = {}
         for batch in part:
             rows = topics.setdefault(batch.target.topic, [])
             rows.append((batch.target.partition, batch.body, NO_TAGS))

@@ -10,6 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams import state_log
 from streams.broker import Broker
@@ -222,6 +224,22 @@ def test_a_broker_that_does_not_take_our_version_is_told() -> None:
         Ask(Produce, "id", -1, 10, []).prepare({0: (0, 11)})
     asked = Ask(End, "id", 1, 2, True).prepare({26: (0, 5)})
     assert asked.encode() == b"\x03id" + bytes(7) + b"\x01\x00\x02\x01\x00"
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=200),
+        st.dictionaries(st.integers(0, 1 << 20), st.binary(max_size=300), max_size=3),
+        max_size=3,
+    )
+)
+def test_batches_are_laid_out_as_the_schema_says(batches: dict[str, dict[int, bytes]]) -> None:
+    topics = [
+        (topic, [(partition, bytearray(batch), {}) for partition, batch in rows.items()], {})
+        for topic, rows in batches.items()
+    ]
+    asked = Ask(Produce, "id", -1, 10_000, topics).prepare({0: (3, 12)})
+    assert asked.encode() == Produce.SCHEMA.encode(("id", -1, 10_000, topics, {}))
 
 
 def test_without_features_there_is_no_version() -> None:
