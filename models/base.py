@@ -81,6 +81,15 @@ class Queries:
             [query.taste for query in queries],
         )
 
+    def part(self, first: int, last: int) -> "Queries":
+        """Those from the first to before the last, as views."""
+        at, end = self.starts[first], self.starts[last]
+        return Queries(
+            self.items[at:end], self.weights[at:end], self.starts[first : last + 1] - at,
+            self.clocks[first:last], self.usable[first:last], self.limits[first:last],
+            self.tastes[first:last],
+        )  # fmt: skip
+
 
 def alone(query: Query) -> Queries:
     """One query as several."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.base import Answers, Scores
 from models.columns import Slots
 from models.kernels import kernel
+from models.scratch import Scratch
 from models.top import ROOM, best_of
 
 CELL_SIZE, CELLS_MAX = 256, 1_024
@@ -73,8 +74,7 @@ class Cells:
         # Of the newest search: a row a user.
         most = len(apart) + self.look_at + int(np.diff(self.starts).max(initial=0))
         self._room = min(len(self), most) if cells > 1 else len(self)
-        self._scores: Scores = np.empty((0, self._room), np.float32)
-        self._spans = np.empty((0, cells + 1, 2), np.int64)
+        self._scores, self._spans = Scratch(np.float32), Scratch(np.int64)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -113,17 +113,17 @@ class Cells:
         """
         if not len(self):
             return Answers.none(len(users))
-        if len(self._scores) < len(users):
-            self._scores = np.empty((len(users), self._room), np.float32)
-            self._spans = np.empty((len(users), len(self.centres) + 1, 2), np.int64)
+        count, parts = len(users), len(self.centres) + 1
+        products = self._scores.room(count * self._room).reshape(count, self._room)
+        looked_at = self._spans.room(count * parts * 2).reshape(count, parts, 2)
         spans = _score_all(
-            self.centres, self.starts, self.vectors, users, self.look_at, self._scores, self._spans
+            self.centres, self.starts, self.vectors, users, self.look_at, products, looked_at
         )
         room = sum(max(top, 0) for top in tops.tolist())
         slots, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         starts, stops = np.empty(len(users), np.int64), np.empty(len(users), np.int64)
         _best_of_all(
-            self._scores, self._spans, spans, self.slots, usable, tops, slots, scores, starts, stops
+            products, looked_at, spans, self.slots, usable, tops, slots, scores, starts, stops
         )
         return Answers(slots, scores, starts, stops)
 

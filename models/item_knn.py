@@ -17,6 +17,7 @@ from models.neighbours import (
     read_lists_of_all,
     strongest_sources_of_all,
 )
+from models.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class ItemKnn:
         )
         self._half_lives = np.array([channel.half_life_events for channel in channels])
         self._both_ways = np.array([channel.both_ways for channel in channels])
-        self._places = np.zeros(0, np.int32)
+        self._places = Scratch(np.int32)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -120,11 +121,9 @@ class ItemKnn:
         """
         if not len(query.items):
             return empty_answer()
-        if len(self._places) < table.size:
-            self._places = np.zeros(2 * table.size, np.int32)
         reading = self._reading(channel, conditional, len(query.items))
         slots, scores, _, _, counts = self.read_all(
-            table, alone(query), reading, self._places[: table.size]
+            table, alone(query), reading, self._places.room(table.size)
         )
         slots, scores = slots[: counts[0]], scores[: counts[0]]
         return slots[scores > 0], scores[scores > 0]

@@ -1,5 +1,6 @@
 """The board: what every source says of every item, for some lists, and the unions of their best."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +54,8 @@ class Unions:
         return Candidates(self.items[part], self.scores[part], self.found[part])
 
 
-class Board:
-    """Answers of all sources to some lists; one instance a pipeline.
+class Board(threading.local):
+    """Answers of all sources to some lists; one instance a pipeline, and in it a board a thread.
 
     An answer is a stretch of items and one of their scores; answers may share their items.
 

@@ -79,6 +79,22 @@ class Contexts:
             np.array([context.token for context in contexts], np.uint32),
         )
 
+    def part(self, first: int, last: int) -> "Contexts":
+        """Those from the first to before the last, as views."""
+        items = slice(self.starts[first], self.starts[last])
+        newest = slice(self.recent_starts[first], self.recent_starts[last])
+        return Contexts(
+            self.each[first:last],
+            self.usable[first:last],
+            self.queries.part(first, last),
+            self.longer.part(first, last),
+            self.past.between(items, newest),
+            self.starts[first : last + 1] - items.start,
+            self.recent_starts[first : last + 1] - newest.start,
+            self.now_s[first:last],
+            self.tokens[first:last],
+        )
+
 
 def _stacked(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
     """One below the other; items that came after a mask was made are not in it."""

@@ -17,6 +17,7 @@ from models.history import STAGE_STEPS, stage_of
 from models.kernels import kernel
 from models.logs import logs
 from models.popularity import Popularity
+from models.scratch import Scratch
 from recsys.board import Unions
 from recsys.contexts import Contexts
 from recsys.words import hush, likeness, listen
@@ -81,7 +82,7 @@ class OwnHistory:
     """What the user did with this very item: how often, how lately, in what rhythm."""
 
     def __post_init__(self) -> None:
-        self._places = np.zeros(0, np.int32)
+        self._places = Scratch(np.int32)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,13 +91,11 @@ class OwnHistory:
 
     def fill(self, contexts: Contexts, unions: Unions, out: NDArray[np.float32]) -> None:
         """From the user's entries."""
-        past, size = contexts.past, contexts.usable.shape[1]
-        if len(self._places) < size:
-            self._places = np.zeros(2 * size, np.int32)
+        past = contexts.past
         _own_histories(
             unions.items, unions.starts, past.items, past.first_s, past.last_s, past.counts,
             past.weights, contexts.starts, past.recent, contexts.recent_starts, contexts.now_s,
-            self._places, out,
+            self._places.room(contexts.usable.shape[1]), out,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
 from recsys.board import Board, Unions
-from recsys.candidates import choose_sources
+from recsys.candidates import built_in, choose_sources
 from recsys.catalogue import Catalogue
 from recsys.contexts import Context, Contexts, queries_of
 from recsys.event_batch import TYPE_CODES, EventBatch
@@ -50,6 +51,7 @@ EVENT_WEIGHTS = {
 RATING_BEST = 5.0
 NEWEST_LISTS = 512  # lists remembered for the step that follows them, some 25 KB each
 LISTS_AT_ONCE = 32
+SHARED_LISTS_MIN = 6  # fewer are scored sooner than another thread wakes up
 
 Moment = tuple[int, int, int, int]  # a user as they were once: see `_moment`
 
@@ -64,6 +66,8 @@ class PipelineConfig:
         candidates_per_source: how many of each source's best join the union.
         position_decay: weight of the user's n-th newest item is this to the power n.
         variants: other ways to make a list of what was ranked, each for a share of the users.
+        threads: on how many lists that are made together are scored; two at the most. Sources of
+            other packages are asked by one at a time.
     """
 
     event_weights: dict[str, float] = field(default_factory=lambda: dict(EVENT_WEIGHTS))
@@ -73,6 +77,7 @@ class PipelineConfig:
     rank: RankConfig = field(default_factory=RankConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     variants: tuple[Variant, ...] = ()
+    threads: int = 1
 
 
 def default_models() -> tuple[Model, ...]:
@@ -126,10 +131,18 @@ class Pipeline:
         self._speakers = speakers_of(self.sources)
         self._sayings = Sayings(self.sources)
         self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
+        own = set(built_in(items, self.vectors))
+        alone = config.threads < 2 or not own.issuperset(names)
+        self._helper = None if alone else ThreadPoolExecutor(1, "lists")
         self._newest_lists: dict[Moment, Scored] = {}
         self._asked: list[Asked] = []  # of the chunk under way, not answered yet
         self._looks: list[Look] = []  # before its steps, not scored yet
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
+
+    def close(self) -> None:
+        """End the other thread, if there is one."""
+        if self._helper is not None:
+            self._helper.shutdown()
 
     @property
     def model_version(self) -> str:
@@ -370,7 +383,15 @@ class Pipeline:
         return unions
 
     def score(self, contexts: Contexts) -> list[Scored]:
-        """For each list its candidates with their scores."""
+        """For each list its candidates with their scores; many are shared with another thread."""
+        count = len(contexts)
+        if self._helper is None or count < SHARED_LISTS_MIN:
+            return self._score_part(contexts)
+        half = count // 2
+        others = self._helper.submit(self._score_part, contexts.part(half, count))
+        return self._score_part(contexts.part(0, half)) + others.result()
+
+    def _score_part(self, contexts: Contexts) -> list[Scored]:
         lists = self.rank.score(contexts, self.unions(contexts))
         for number, context in enumerate(contexts.each):
             if context.photo is not None and self._image is not None:

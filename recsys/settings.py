@@ -103,6 +103,10 @@ class Worker(Section):
         1000, "up to this rate every event gets its own list; beyond, a user's share one", ge=1
     )
     list_delay_ms_max: int = setting(2000, "no list is further behind what was learned", ge=0)
+    list_threads: int = setting(
+        2, "lists that are made together are scored on so many threads, where there are cores",
+        ge=1, le=2,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _heartbeats_fit(self) -> Self:

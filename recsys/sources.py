@@ -11,6 +11,7 @@ from models.columns import NONE, Slots
 from models.kernels import kernel
 from models.mf import VectorModel
 from models.popularity import Popularity
+from models.scratch import Scratch
 from recsys.contexts import Context, Contexts
 from recsys.speakers import ForAll
 from recsys.vectors import ProductVectors
@@ -146,16 +147,14 @@ class ReadsAlike(ForAll):
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        self._scratch: Scores = np.zeros(0, np.float32)
+        self._scratch = Scratch(np.float32)
 
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """The newest products of the heaviest words; rare words weigh more."""
         if not len(contexts.catalogue):
             return Answers.none(len(contexts))
-        size = contexts.usable.shape[1]
-        if len(self._scratch) < size:
-            self._scratch = np.zeros(2 * size, np.float32)
-        return contexts.catalogue.words.alike(contexts.queries, self._scratch[:size])
+        scratch = self._scratch.room(contexts.usable.shape[1])
+        return contexts.catalogue.words.alike(contexts.queries, scratch)
 
     def carry_all(
         self, contexts: Contexts, items: Slots, starts: NDArray[np.int64],

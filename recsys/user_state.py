@@ -84,6 +84,13 @@ class History:
             np.concatenate([one.recent for one in each]),
         )
 
+    def between(self, items: slice, newest: slice) -> "History":
+        """A part of several that are joined, as views."""
+        return History(
+            self.items[items], self.first_s[items], self.last_s[items], self.counts[items],
+            self.weights[items], self.types[items], self.recent[newest],
+        )  # fmt: skip
+
     def part(self, entries: int, newest: int) -> "History":
         """A copy of the first entries."""
         return History(

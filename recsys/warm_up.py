@@ -58,6 +58,7 @@ def practise(pipeline: Pipeline) -> None:
     factors = np.eye(ITEMS, FactorsConfig().factors, dtype=np.float32)
     items.swap_factors("practise", items.ids.keys[:ITEMS], factors)
     mine.recommend(users, 0, 0)
+    mine.close()
 
 
 def _practise_reasons(pipeline: Pipeline, users: UserState) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.base import Answers, Queries, Scores
 from models.columns import NONE
 from models.kernels import kernel
+from models.scratch import Scratch
 from streams.events import Product
 
 WORDS_MAX = 12  # words kept of a product
@@ -26,8 +27,8 @@ class Words:
         self.of_item: NDArray[np.int32] = np.full((64, WORDS_MAX), NONE, np.int32)
         self.counts: NDArray[np.int32] = np.zeros(64, np.int32)  # products of each word
         self.sharers: NDArray[np.int32] = np.full((64, SHARERS), NONE, np.int32)
-        self._loud: NDArray[np.float32] = np.zeros(64, np.float32)
-        self._heard: NDArray[np.int32] = np.empty(0, np.int32)
+        self._loud = Scratch(np.float32)
+        self._heard = Scratch(np.int32)
 
     def put(self, slot: int, product: Product) -> None:
         """A product's words instead of those it had."""
@@ -55,11 +56,7 @@ class Words:
 
     def ears(self, items: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Room to `listen` to so many items: for the words heard, and how loud each is, all 0."""
-        if len(self._loud) < len(self.counts):
-            self._loud = np.zeros(len(self.counts), np.float32)
-        if len(self._heard) < items * WORDS_MAX:
-            self._heard = np.empty(items * WORDS_MAX, np.int32)
-        return self._heard, self._loud
+        return self._heard.room(items * WORDS_MAX), self._loud.room(len(self.counts))
 
     def alike(self, queries: Queries, scratch: Scores) -> Answers:
         """Products that share the heaviest words of each query's items, with what they share.

@@ -5,10 +5,12 @@ tail (products, item state) ─▶ ItemState, Catalogue ─▶ Pipeline ─▶ U
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,9 +66,9 @@ class Worker:
         self.catalogue = Catalogue(self.items)
         pictures = settings.images
         self.vectors = ProductVectors(self.items, pictures.encoder_id, pictures.same_product_cosine)
-        self.pipeline = Pipeline(
-            pipeline_config(settings), self.items, self.catalogue, self.vectors
-        )
+        threads = min(settings.worker.list_threads, os.cpu_count() or 1)
+        config = replace(pipeline_config(settings), threads=threads)
+        self.pipeline = Pipeline(config, self.items, self.catalogue, self.vectors)
         self.pipeline.rules = rules_of(settings)
         self.factors = Factors()
         self.forgotten = Forgotten()
@@ -233,6 +235,7 @@ class Worker:
         await self.tail.stop()
         await asyncio.to_thread(self.tracer.close)
         self.compute.close()
+        self.pipeline.close()
 
     @property
     def ready(self) -> bool:

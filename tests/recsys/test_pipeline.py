@@ -1,12 +1,16 @@
 """The pipeline: learn, fold, recommend, explain."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from models.base import empty_answer
 from recsys.item_updates import ItemUpdates
-from recsys.pipeline import PipelineConfig
+from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.rank import RankConfig
 from recsys.rerank import RerankConfig
 from recsys.user_state import StateLimits
@@ -173,14 +177,15 @@ def test_impressions_are_counted_and_not_learned_from():
     assert len(world.users.history(slot).items) == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @given(log=logs(), want=st.integers(0, 2**60))
 @example(
     log=[Event("u3", "i9", "view", START_S), Event("u3", "i2", "impression", START_S + 1)], want=1
 )
 @settings(max_examples=20, deadline=None)
-def test_lists_on_the_way_are_those_after_each_event(log, want):
+def test_lists_on_the_way_are_those_after_each_event(threads, log, want):
     wanted = np.array([want >> (n % 60) & 1 for n in range(len(log))], np.bool_)
-    together, single = World(), World()
+    together, single = World(PipelineConfig(threads=threads)), World()
     together.learn(seeded_log(100))
     single.learn(seeded_log(100))
     batch = batch_of(together.users, log)
@@ -199,6 +204,42 @@ def test_lists_on_the_way_are_those_after_each_event(log, want):
             )
             assert other.ids(expected) == together.ids(lists[n])
             np.testing.assert_array_equal(expected.scores, lists[n].scores)
+    together.pipeline.close()
+
+
+def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
+    scored_by = []
+    score = Pipeline._score_part
+
+    def noted(self, contexts):
+        scored_by.append(threading.current_thread().name)
+        return score(self, contexts)
+
+    monkeypatch.setattr(Pipeline, "_score_part", noted)
+    found = []
+    for threads in (1, 2):
+        world = World(PipelineConfig(threads=threads))
+        world.learn(seeded_log(300))
+        scored_by.clear()
+        slots = [slot for slot in range(len(world.users)) if world.users.ids.name(slot)]
+        for count in (1, 5, 6, 7, 32):
+            asked = [
+                world.pipeline.ask(world.users, slots[n % len(slots)], (START_S + 10**6) * 1000)
+                for n in range(count)
+            ]
+            lists = world.pipeline.answer(world.users, asked)
+            found.append([(world.ids(ranked), ranked.scores.tolist()) for ranked in lists])
+        world.pipeline.close()
+    assert found[:5] == found[5:]
+    assert len(scored_by) == 5 + 3  # from six lists on there are two parts
+    assert len(set(scored_by)) == 2
+
+
+def test_sources_of_others_are_asked_on_one_thread(monkeypatch):
+    plugged = {"mine": lambda: SimpleNamespace(name="mine", candidates=lambda _: empty_answer())}
+    monkeypatch.setattr("recsys.candidates.plugged_in", lambda: plugged)
+    world = World(PipelineConfig(sources=("own", "mine"), threads=2))
+    assert world.pipeline._helper is None
 
 
 def test_a_list_is_made_even_where_its_user_is_forgotten_meanwhile(monkeypatch):
