@@ -19,8 +19,9 @@ from streams.tail import Tail
 log = structlog.get_logger(__name__)
 
 # The worker that folds learns at once, the others when rows are written; a busy item's row is
-# written once in COMMIT_S and not at every event: a crash reads the updates since again.
-COMMIT_S, COMMIT_S_MIN = 2.0, 0.5
+# written once a commit and not at every event: a crash reads the updates since again.
+COMMIT_S, COMMIT_S_MAX, COMMIT_S_MIN = 2.0, 8.0, 0.5
+ROWS_PER_S = 500  # where many items change all the time commits are further apart
 ROWS_MAX = 16_000  # changed rows that may wait for a commit, some 2.7 KB each
 SWEEP_RECORDS = 1000  # items are looked through for the idle once in so many records of updates
 
@@ -42,8 +43,7 @@ class ItemLane:
         items = self._pipeline.items
         if not items.open:
             return None
-        after_s = COMMIT_S if items.touched < ROWS_MAX else COMMIT_S_MIN
-        return max(0.0, self._begun_at + after_s - time.monotonic())
+        return max(0.0, self._begun_at + commit_after_s(items.touched) - time.monotonic())
 
     def commit(self) -> None:
         """Keep the round's changes."""
@@ -67,6 +67,17 @@ class ItemLane:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Nothing to take."""
+
+
+def commit_after_s(rows: int) -> float:
+    """How long so many changed rows may wait for their commit.
+
+    >>> commit_after_s(10), commit_after_s(2_000), commit_after_s(9_000), commit_after_s(20_000)
+    (2.0, 4.0, 8.0, 0.5)
+    """
+    if rows >= ROWS_MAX:
+        return COMMIT_S_MIN
+    return min(max(COMMIT_S, rows / ROWS_PER_S), COMMIT_S_MAX)
 
 
 class ItemLanes:

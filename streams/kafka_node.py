@@ -80,7 +80,7 @@ class Node:
         """Start to format the storage; None where data of an earlier start lie there."""
         if (self.folder / "data" / "meta.properties").exists():
             return None
-        command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1")
+        command = self._java("kafka.tools.StorageTool")
         command += ["format", "--cluster-id", cluster_id, "--config", str(self.properties_path)]
         for name, password in scram_users.items():
             command += ["--add-scram", f"{SCRAM}=[name={name},password={password}]"]
@@ -139,6 +139,7 @@ class Node:
             str(self.runtime.java),
             *shlex.split(heap),
             "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",  # the second compiler took a third of a core for minutes
             *options,
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}",
