@@ -68,6 +68,26 @@ class Readings:
     fading: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What several readings say to n queries: of query i's items, and which are the best."""
+
+    slots: Slots
+    scores: Scores
+    slots_at: NDArray[np.int64]  # (n,), where the items of a query start in `slots`
+    counts: NDArray[np.int64]  # (n,), how many items it has
+    scores_at: NDArray[np.int64]  # (n, readings), where their scores start in `scores`
+    best_at: NDArray[np.int64]  # (n, readings), where the best usable ones start in `slots`
+    kept: NDArray[np.int64]  # (n, readings), how many of these there are
+
+    def of(self, query: int, reading: int) -> tuple[Slots, Scores]:
+        """All that a reading says to a query."""
+        at, said, count = (
+            self.slots_at[query], self.scores_at[query, reading], self.counts[query]
+        )  # fmt: skip
+        return self.slots[at : at + count], self.scores[said : said + count]
+
+
 @dataclass(frozen=True)
 class KnnConfig:
     """Args: places in an item's list; in events, what pulls similarities of rare items down."""
@@ -122,37 +142,38 @@ class ItemKnn:
         if not len(query.items):
             return empty_answer()
         reading = self._reading(channel, conditional, len(query.items))
-        slots, scores, _, _, counts = self.read_all(
-            table, alone(query), reading, self._places.room(table.size)
+        said = self.read_all(
+            table, alone(query), reading, np.zeros((1, 1), np.int64), self._places.room(table.size)
         )
-        slots, scores = slots[: counts[0]], scores[: counts[0]]
+        slots, scores = said.of(0, 0)
         return slots[scores > 0], scores[scores > 0]
 
     def read_all(
-        self, table: Table, queries: Queries, readings: Readings, places: NDArray[np.int32],
-        room: Room = np.empty,
-    ) -> tuple[Slots, Scores, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+        self, table: Table, queries: Queries, readings: Readings, limits: NDArray[np.int64],
+        places: NDArray[np.int32], room: Room = np.empty,
+    ) -> "Read":  # fmt: skip
         """Several readings of the lists at once, for several queries.
 
         Args:
+            limits: how many of the best usable items are to be chosen; shape (queries, readings).
             places: zero for each item, and zero again afterwards; shape (items,).
             room: gives arrays of a length and a type to answer in.
-
-        Returns:
-            items, scores, and where each query's start: of the first shape (queries,), of the
-            second (queries, readings); and how many items each query has, shape (queries,).
         """
-        most = min(len(queries.items) * self.config.neighbours, len(queries) * len(places))
-        count = len(readings.channels)
-        slots, scores = room(most + 1, np.int32), room(most * count, np.float32)
-        slots_at = np.empty(len(queries), np.int64)
-        scores_at, counts = np.empty((len(queries), count), np.int64), np.empty_like(slots_at)
+        users, count = len(queries), len(readings.channels)
+        most = min(len(queries.items) * self.config.neighbours, users * len(places))
+        read = Read(
+            room(most + 1 + int(limits.sum()), np.int32),
+            room((most + users) * count, np.float32),
+            *np.empty((2, users), np.int64),
+            *np.empty((3, users, count), np.int64),
+        )
         read_lists_of_all(
             table.rows, queries.items, queries.weights, queries.starts, readings.fading,
             readings.channels, readings.conditional, queries.clocks, self._half_lives,
-            self.config.shrinkage, places, slots, scores, slots_at, scores_at, counts,
+            self.config.shrinkage, queries.usable, limits, places, read.slots, read.scores,
+            read.slots_at, read.counts, read.scores_at, read.best_at, read.kept,
         )  # fmt: skip
-        return slots, scores, slots_at, scores_at, counts
+        return read
 
     def carriers(
         self, table: Table, query: Query, items: Slots, channel: int = LONG,

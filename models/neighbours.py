@@ -11,7 +11,10 @@ import numpy as np
 
 from models.clock import era_of, era_shift, weight_at
 from models.columns import NONE, Column
-from models.kernels import kernel
+from models.kernels import fetch, kernel
+from models.top import ROOM, best_of
+
+AHEAD = 2  # rows that are asked of memory before they are read
 
 
 def neighbour_columns(width: int, channels: int) -> tuple[Column, ...]:
@@ -135,116 +138,164 @@ def voice(
 
 
 @kernel
-def read_lists(
-    rows: Any, items: Any, weights: Any, channels: Any, conditional: Any, clock: float,
-    half_lives: Any, shrinkage: float, places: Any, slots: Any, count: int, said: Any,
-) -> int:  # fmt: skip
-    """Add up the neighbours of `items` in several readings; returns how many items are placed.
+def read_lists_of_all(
+    rows: Any, items: Any, weights: Any, starts: Any, fading: Any, channels: Any,
+    conditional: Any, clocks: Any, half_lives: Any, shrinkage: float, usable: Any, limits: Any,
+    places: Any, slots: Any, scores: Any, slots_at: Any, counts: Any, scores_at: Any, best_at: Any,
+    kept: Any,
+) -> None:  # fmt: skip
+    """Add up the neighbours of several users' items in several readings, and choose the best.
 
-    `weights` has a row a reading, with positive numbers first and zeros behind them; who hears an
-    item stands behind those who do not. `channels` says what a reading counts, `conditional` what
-    a list means to it (see `voice`). Scores are added to `said`, a row a reading and a column a
-    placed item: `places` has an item's column + 1, or 0 for one without; the first `count` columns
-    are those of `slots`, and new ones are appended to both, so that what is read lies together.
+    User i's items are [starts[i], starts[i + 1]); `channels` says what a reading counts, and
+    `conditional` what a list means to it (see `voice`). `fading` has a row a reading: how loud the
+    n-th item may speak there, beside its weight, with positive numbers first and zeros behind them;
+    who hears an item stands behind those who do not.
+
+    What is found goes to `slots` from slots_at[i] on, counts[i] items, and what reading r says of
+    them to `scores` from scores_at[i, r] on; then its limits[i, r] best usable ones to `slots` from
+    best_at[i, r] on, kept[i, r] of them. `places` is zero before and after.
     """
-    readings, room = len(weights), np.uint32(len(places))
+    readings, room = fading.shape
+    width = len(rows[0].item) if len(rows) else 0
     eras, nows = np.empty(readings, np.int64), np.empty(readings)
-    for r in range(readings):
-        eras[r] = era_of(clock, half_lives[channels[r]])
-        nows[r] = 1.0 / weight_at(clock, half_lives[channels[r]], eras[r])
-    held = np.empty(len(rows[0].item), np.int32) if len(rows) else np.empty(0, np.int32)
+    columns = np.empty(room * width, np.uint32)
+    most = min(room * width, len(places))
+    rare, heard = np.empty(most, np.float32), np.empty(most, np.float32)
+    open_to, few = np.empty(most, np.float32), ROOM * (np.max(limits) if limits.size else 0)
+    chosen, best = np.empty(few, np.int32), np.empty(few, np.float32)
+    # For many users at once it is cheaper to work out how rare every item is.
+    pays = len(items) * width > len(places)
+    everything = np.arange(len(places) if pays else 0).astype(np.int32)
+    all_rare = np.empty((readings, len(everything)), np.float32)
+    slot_at, score_at = 0, 0
+    for user in range(len(clocks)):
+        if user == 0 or clocks[user] != clocks[user - 1]:
+            for r in range(readings):
+                eras[r] = era_of(clocks[user], half_lives[channels[r]])
+                nows[r] = 1.0 / weight_at(clocks[user], half_lives[channels[r]], eras[r])
+                if _first_of_kind(r, channels, conditional):
+                    _rarity(rows, everything, channels[r], eras[r], nows[r], shrinkage, all_rare[r])
+        start, stop = starts[user], min(starts[user + 1], starts[user] + room)
+        mine, loud = items[start:stop], fading[:, : stop - start] * weights[start:stop]
+        count = _place(rows, mine, places, columns, slots[slot_at:])
+        found = slots[slot_at : slot_at + count]
+        end = score_at + readings * (count + 1)
+        said = scores[score_at:end].reshape((readings, count + 1))
+        _add_up(rows, mine, loud, channels, conditional, eras, nows, shrinkage, columns, said)
+        slots_at[user], counts[user] = slot_at, count
+        slot_at += count
+        for at in range(count):
+            slot = np.uint32(found[at])
+            free = slot < np.uint32(usable.shape[1]) and usable[user, slot]
+            open_to[at] = np.float32(1.0) if free else np.float32(0.0)
+        for r in range(readings):
+            mine_said = said[r, 1:]
+            if _first_of_kind(r, channels, conditional):
+                if pays:
+                    for at in range(count):
+                        rare[at] = all_rare[r, np.uint32(found[at])]
+                else:
+                    _rarity(rows, found, channels[r], eras[r], nows[r], shrinkage, rare)
+                for same in range(r, readings):
+                    if channels[same] == channels[r] and not conditional[same]:
+                        for at in range(count):
+                            said[same, at + 1] *= rare[at]
+            for at in range(count):
+                score = mine_said[at]
+                heard[at] = (score if score < np.inf else np.float32(0.0)) * open_to[at]
+            limit = limits[user, r]
+            kept[user, r] = best_of(
+                heard[:count], limit, chosen[: ROOM * limit], best[: ROOM * limit]
+            )
+            best_at[user, r] = slot_at
+            for at in range(kept[user, r]):
+                slots[slot_at + at] = found[chosen[at]]
+            slot_at += kept[user, r]
+            scores_at[user, r] = score_at + r * (count + 1) + 1
+        score_at = end
+
+
+@kernel
+def _place(rows: Any, items: Any, places: Any, columns: Any, found: Any) -> int:
+    """Number the neighbours of `items` from 1 in the order they come; returns how many there are.
+
+    `columns` gets the numbers list by list, 0 for what has no place, and `found` the neighbours.
+    `places` has the number of each meanwhile, and is zero before and after.
+    """
+    count, at, room = np.uint32(0), np.uint32(0), np.uint32(len(places))
+    for m in range(len(items)):
+        if items[m] < 0 or items[m] >= len(rows):
+            continue
+        if m + AHEAD < len(items):
+            fetch(rows, items[m + AHEAD], 0, rows.itemsize)
+        row = rows[items[m]]
+        for j in range(np.uint32(row.held)):
+            other = np.uint32(row.item[j])
+            if other < room:
+                place = places[other]  # no branch where it is anybody's guess: new or not
+                found[count] = other
+                count += np.uint32(place == 0)
+                place = np.int32(count) if place == 0 else place
+                places[other] = place
+                columns[at] = place
+            else:
+                columns[at] = 0
+            at += np.uint32(1)
+    for n in range(count):
+        places[found[n]] = 0
+    return int(np.int64(count))
+
+
+@kernel
+def _add_up(
+    rows: Any, items: Any, loud: Any, channels: Any, conditional: Any, eras: Any, nows: Any,
+    shrinkage: float, columns: Any, said: Any,
+) -> None:  # fmt: skip
+    """What each reading says of the neighbours, but for how rare those are.
+
+    `columns` is that of `_place`, `loud` and `said` have a row a reading; column 0 is for nobody.
+    """
+    said[:] = np.float32(0.0)
+    start = np.uint32(0)
     for m in range(len(items)):
         if items[m] < 0 or items[m] >= len(rows):
             continue
         row = rows[items[m]]
-        width, neighbours = len(row.item), int(row.held)
-        for j in range(neighbours):
-            other = np.uint32(row.item[j])
-            held[j] = NONE
-            if other < room:
-                place = places[other]  # no branch where it is anybody's guess: new or not
-                slots[count] = other
-                count += place == 0
-                place = count if place == 0 else place
-                places[other] = place
-                held[j] = place - 1
-        for r in range(readings - 1, -1, -1):
-            if not weights[r, m] > 0.0:
+        width, held = np.uint32(len(row.item)), np.uint32(row.held)
+        mine = columns[start : start + held]
+        start += held
+        for r in range(len(said) - 1, -1, -1):
+            if not loud[r, m] > 0.0:
                 break
             part = voice(rows, items[m], channels[r], eras[r], nows[r], conditional[r], shrinkage)
-            loud, first, scores = np.float32(weights[r, m] * part), channels[r] * width, said[r]
-            for j in range(neighbours):
-                if held[j] != NONE:
-                    scores[held[j]] += loud * row.weight[first + j]
-    _times_rarity(rows, slots[:count], channels, conditional, eras, nows, shrinkage, said)
-    return count
+            weight, first = np.float32(loud[r, m] * part), np.uint32(channels[r]) * width
+            scores = said[r]
+            for j in range(held):
+                scores[mine[j]] += weight * row.weight[first + j]
 
 
 @kernel
-def read_lists_of_all(
-    rows: Any, items: Any, weights: Any, starts: Any, fading: Any, channels: Any,
-    conditional: Any, clocks: Any, half_lives: Any, shrinkage: float, places: Any, slots: Any,
-    scores: Any, slots_at: Any, scores_at: Any, counts: Any,
-) -> None:  # fmt: skip
-    """`read_lists` for several users, whose items are [starts[i], starts[i + 1]).
-
-    `fading` has a row a reading: how loud the n-th item may speak there, beside its weight. User
-    i's items go to `slots` from slots_at[i] on, counts[i] of them, and what reading r says of them
-    to `scores` from scores_at[i, r] on. `places` is zero before and after.
-    """
-    readings, room = fading.shape
-    width = len(rows[0].item) if len(rows) else 0
-    slot_at, score_at = 0, 0
-    for user in range(len(clocks)):
-        start = starts[user]
-        stop = min(starts[user + 1], start + room)
-        most = min((stop - start) * width, len(places))
-        mine, end = slots[slot_at : slot_at + most + 1], score_at + readings * most
-        said = scores[score_at:end].reshape((readings, most))
-        said[:] = np.float32(0.0)
-        loud = fading[:, : stop - start] * weights[start:stop]
-        count = read_lists(
-            rows, items[start:stop], loud, channels, conditional, clocks[user], half_lives,
-            shrinkage, places, mine, 0, said,
-        )  # fmt: skip
-        for at in range(count):
-            places[mine[at]] = 0
-        slots_at[user], counts[user] = slot_at, count
-        for r in range(readings):
-            scores_at[user, r] = score_at + r * most
-        slot_at, score_at = slot_at + count, end
+def _first_of_kind(r: int, channels: Any, conditional: Any) -> bool:
+    """Whether a reading of cosines is the first in its channel: those share how rare items are."""
+    first = not conditional[r]
+    for other in range(r):
+        first &= channels[other] != channels[r] or conditional[other]
+    return bool(first)
 
 
 @kernel
-def _times_rarity(
-    rows: Any, slots: Any, channels: Any, conditional: Any, eras: Any, nows: Any,
-    shrinkage: float, said: Any,
-) -> None:  # fmt: skip
-    """Finish cosines by 1 / sqrt(m + s) of the neighbour, once for readings that share it."""
-    rare = np.empty(len(slots), np.float32)
+def _rarity(
+    rows: Any, slots: Any, channel: int, era: int, now: float, shrinkage: float, rare: Any
+) -> None:
+    """The neighbour's part of a cosine, 1 / sqrt(m + s); 0 for what has no row."""
+    for at in range(len(slots)):
+        rare[at] = np.float32(np.inf)  # nothing is alike what has no row
+        if slots[at] < len(rows):
+            row = rows[slots[at]]
+            rare[at] = np.float32(row.mass[channel] * (now * era_shift(int(row.era[channel]), era)))
     pull = np.float32(shrinkage)
-    for r in range(len(said)):
-        if conditional[r]:
-            continue
-        first = r
-        for other in range(r):
-            if channels[other] == channels[r] and not conditional[other]:
-                first = min(first, other)
-        if first < r:
-            continue
-        for at in range(len(slots)):
-            rare[at] = np.float32(np.inf)  # nothing is alike what has no row
-            if slots[at] < len(rows):
-                row = rows[slots[at]]
-                shift = nows[r] * era_shift(int(row.era[channels[r]]), eras[r])
-                rare[at] = np.float32(row.mass[channels[r]] * shift)
-        for at in range(len(rare)):  # by itself, for then many roots are drawn at once
-            rare[at] = np.float32(1.0) / np.sqrt(rare[at] + pull)
-        for same in range(r, len(said)):
-            if channels[same] == channels[r] and not conditional[same]:
-                scores = said[same]
-                for at in range(len(slots)):
-                    scores[at] *= rare[at]
+    for at in range(len(slots)):  # by itself, for then many roots are drawn at once
+        rare[at] = np.float32(1.0) / np.sqrt(rare[at] + pull)
 
 
 @kernel

@@ -1,4 +1,8 @@
-"""The best few of many scores: a bound that cuts most of them off, and Hoare's selection."""
+"""The best few of many scores: a bound that cuts most of them off, and Hoare's selection.
+
+The bound is found and applied without a branch on what the scores are: a processor that guesses
+wrong waits as long as it takes to compare a hundred of them.
+"""
 
 from typing import Any
 
@@ -7,8 +11,9 @@ import numpy as np
 from models.kernels import kernel
 
 LANES = 128
+BLOCK = 64  # scores that are passed over at once where none of them reaches the bound
 ROOM = 4  # times as many places as are kept, so that a selection is rarely due
-POSITIVE = np.float32(1e-45)  # the least of them
+INFINITE = np.int32(0x7F800000)  # the bits of float32 infinity; those of NaN lie above or below 0
 
 
 @kernel
@@ -33,22 +38,28 @@ def select(count: int, keep: int, places: Any, best: Any) -> None:
 
 
 @kernel
-def bound(scores: Any, keep: int) -> float:
-    """A positive number that at least `keep` scores reach, most often few more; or the least one.
+def bound(keys: Any, keep: int) -> int:
+    """A positive number that at least `keep` keys of finite scores reach, mostly few more; or 1.
 
-    The scores are dealt out to lanes: the highest of each are different ones.
+    The keys are dealt out to lanes: the highest of each are different ones. Which of those is the
+    `keep`-th is settled bit by bit from the top, as in a radix sort.
     """
-    if keep >= LANES or len(scores) < 2 * LANES:
-        return float(POSITIVE)
-    lanes = np.zeros(LANES, np.float32)
-    for start in range(0, len(scores) - LANES + 1, LANES):
-        dealt = scores[start : start + LANES]
+    if keep >= LANES or len(keys) < 2 * LANES:
+        return 1
+    lanes = np.zeros(LANES, np.int32)
+    for start in range(0, len(keys) - LANES + 1, LANES):
+        dealt = keys[start : start + LANES]
         for lane in range(LANES):
-            score = dealt[lane]
-            higher = (score > lanes[lane]) & (score < np.float32(np.inf))
-            lanes[lane] = score if higher else lanes[lane]
-    select(LANES, keep, np.empty(LANES, np.int32), lanes)
-    return float(max(np.min(lanes[:keep]), POSITIVE))
+            key = dealt[lane]
+            higher = (key > lanes[lane]) & (key < INFINITE)
+            lanes[lane] = key if higher else lanes[lane]
+    level = np.int32(0)
+    for bit in range(30, -1, -1):
+        higher_level, reached = np.int32(level | np.int32(1 << bit)), np.int32(0)
+        for lane in range(LANES):
+            reached += np.int32(lanes[lane] >= higher_level)
+        level = higher_level if reached >= np.int32(keep) else level
+    return max(int(level), 1)
 
 
 @kernel
@@ -56,21 +67,34 @@ def best_of(scores: Any, keep: int, places: Any, best: Any) -> int:
     """Find the `keep` highest scores that are positive and finite; returns how many there are.
 
     Args:
-        scores: shape (n,).
+        scores: contiguous float32, shape (n,).
         places: gets where they lie, in no order; has room for ROOM times `keep`.
         best: gets the scores, as long.
     """
     if keep == 0:
         return 0
-    count, lowest = 0, np.float32(bound(scores, keep))
-    for at in range(len(scores)):
-        if scores[at] >= lowest and scores[at] < np.float32(np.inf):
-            places[count], best[count] = at, scores[at]
-            count += 1
-            if count == len(places):
-                select(count, keep, places, best)
-                count, lowest = keep, np.min(best[:keep])
+    keys, room = scores.view(np.int32), np.uint32(len(places))  # positive numbers order as bits do
+    count, lowest = np.uint32(0), np.int32(bound(keys, keep))
+    for start in range(0, len(keys), BLOCK):
+        block = keys[start : start + BLOCK]
+        if len(block) == BLOCK:
+            reached = np.int32(0)
+            for at in range(BLOCK):
+                reached |= np.int32(block[at] >= lowest)
+            if not reached:
+                continue
+        for at in range(len(block)):
+            places[count] = start + at
+            count += np.uint32((block[at] >= lowest) & (block[at] < INFINITE))
+            if count == room:
+                for n in range(count):
+                    best[n] = scores[places[n]]
+                select(int(count), keep, places, best)
+                count = np.uint32(keep)
+                lowest = np.min(best[:keep].view(np.int32))
+    for n in range(count):
+        best[n] = scores[places[n]]
     if count > keep:
-        select(count, keep, places, best)
-        count = keep
-    return count
+        select(int(count), keep, places, best)
+        return keep
+    return int(np.int64(count))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Answers, Scores
-from models.columns import Slots
+from models.base import Answers
+from models.columns import NONE, Slots
+from models.item_knn import Read
 from models.kernels import kernel
 from models.top import ROOM, best_of
 
@@ -70,8 +71,9 @@ class Board(threading.local):
         self._usable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
         self._known_limits: dict[int, NDArray[np.int64]] = {}
         self._limits = np.zeros((0, len(shares)), np.int64)
-        # Of each list and source: where its items start, where its scores do, how many there are.
-        self._spans = np.zeros((0, len(shares), 3), np.int64)
+        # Of each list and source: where its items start, where its scores do, how many there are;
+        # where its best items start, how many these are, NONE: nobody has looked.
+        self._spans = np.zeros((0, len(shares), 5), np.int64)
         self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # zero for every item
 
     def open(self, usable: NDArray[np.bool_], limits: NDArray[np.int64]) -> None:
@@ -82,7 +84,7 @@ class Board(threading.local):
         self._usable = usable
         each = [self._limits_of(limit) for limit in limits.tolist()]
         self._limits = each[0][None] if len(each) == 1 else np.stack(each)
-        self._spans = np.zeros((len(usable), len(self._shares), 3), np.int64)
+        self._spans = np.zeros((len(usable), len(self._shares), 5), np.int64)
         self._taken[:] = 0
         if len(self.places) < usable.shape[1]:
             self.places = np.zeros(2 * usable.shape[1], np.int32)
@@ -101,19 +103,19 @@ class Board(threading.local):
             said = self._said[which] = np.concatenate([said, more])
         return said[start : start + length]
 
-    def say(
-        self, columns: range, slots: Slots, scores: Scores, slots_at: NDArray[np.int64],
-        scores_at: NDArray[np.int64], counts: NDArray[np.int64],
-    ) -> None:  # fmt: skip
-        """Sources wrote into the room they were given: where each list's answers lie there.
+    def limits(self, columns: range) -> NDArray[np.int64]:
+        """How many of the best of some sources join each list, shape (lists, columns)."""
+        return np.ascontiguousarray(self._limits[:, columns.start : columns.stop])
 
-        Shapes are (lists,), of `scores_at` (lists, columns).
-        """
+    def say(self, columns: range, read: Read) -> None:
+        """Sources wrote into the room they were given, and chose their best."""
         spans = self._spans[:, columns.start : columns.stop]
-        spans[:, :, 0] = (slots_at + self._taken[0])[:, None]
-        spans[:, :, 1] = scores_at + self._taken[1]
-        spans[:, :, 2] = counts[:, None]
-        self._taken += len(slots), len(scores)
+        spans[:, :, 0] = (read.slots_at + self._taken[0])[:, None]
+        spans[:, :, 1] = read.scores_at + self._taken[1]
+        spans[:, :, 2] = read.counts[:, None]
+        spans[:, :, 3] = read.best_at + self._taken[0]
+        spans[:, :, 4] = read.kept
+        self._taken += len(read.slots), len(read.scores)
 
     def put(self, column: int, answers: Answers) -> None:
         """A source's answers, one to each list."""
@@ -154,6 +156,7 @@ def _put(
         spans[at, column, 0] = taken[0] + starts[at]
         spans[at, column, 1] = taken[1] + starts[at]
         spans[at, column, 2] = stops[at] - starts[at]
+        spans[at, column, 4] = NONE
     taken[0] += len(said_of)
     taken[1] += len(said_of)
 
@@ -168,30 +171,27 @@ def _join(
     `places` has an item's row in its union + 1 while a list is joined, and is zero then.
     """
     longest = np.max(spans[:, :, 2]) if spans.size else 0
-    open_to, heard = np.empty(longest, np.float32), np.empty(longest, np.float32)
-    room = ROOM * (np.max(limits) if limits.size else 0)
+    heard, room = np.empty(longest, np.float32), ROOM * (np.max(limits) if limits.size else 0)
     best_at, best = np.empty(room, np.int32), np.empty(room, np.float32)
     row = 0
     for number in range(len(spans)):
-        first, before, mask = row, -1, usable[number]
+        first, mask = row, usable[number]
         for s in range(spans.shape[1]):
-            start, said_at, count = spans[number, s]
+            start, said_at, count, chosen_at, kept = spans[number, s]
             if count == 0:
                 continue
-            said_of, said = slots[start : start + count], scores[said_at : said_at + count]
-            if start != before:
+            if kept == NONE:
+                said_of, said = slots[start : start + count], scores[said_at : said_at + count]
                 for at in range(count):
-                    slot = np.uint32(said_of[at])
+                    slot, score = np.uint32(said_of[at]), said[at]
                     free = slot < np.uint32(len(mask)) and mask[slot]
-                    open_to[at] = np.float32(1.0) if free else np.float32(0.0)
-                before = start
-            for at in range(count):
-                score = said[at]
-                heard[at] = (score if score < np.inf else np.float32(0.0)) * open_to[at]
-            limit = limits[number, s]
-            kept = best_of(heard[:count], limit, best_at[: ROOM * limit], best[: ROOM * limit])
-            for at in range(kept):
-                slot = said_of[best_at[at]]
+                    heard[at] = score if free and score < np.inf else np.float32(0.0)
+                limit = limits[number, s]
+                kept = best_of(heard[:count], limit, best_at[: ROOM * limit], best[: ROOM * limit])
+                chosen = said_of[best_at[:kept]]
+            else:
+                chosen = slots[chosen_at : chosen_at + kept]
+            for slot in chosen:
                 if places[slot] == 0:
                     items[row], found[row] = slot, np.uint32(0)
                     row += 1
@@ -217,7 +217,7 @@ def _describe(
         said[:] = np.float32(0.0)
         hits, before = 0, -1
         for s in range(spans.shape[1]):
-            start, said_at, count = spans[number, s]
+            start, said_at, count = spans[number, s, :3]
             if count == 0:
                 continue
             if start != before:

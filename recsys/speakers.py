@@ -83,12 +83,12 @@ class Reading(ForAll):
 
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """All neighbours of the users' newest items."""
-        places = np.zeros(contexts.usable.shape[1], np.int32)
-        slots, scores, slots_at, scores_at, counts = self.model.read_all(
-            contexts.items.tables[self.model.name], contexts.longer, readings_of([self]), places
-        )
-        each = zip(slots_at.tolist(), scores_at[:, 0].tolist(), counts.tolist(), strict=True)
-        answers = [(slots[at : at + n], scores[said : said + n]) for at, said, n in each]
+        places, users = np.zeros(contexts.usable.shape[1], np.int32), len(contexts)
+        read = self.model.read_all(
+            contexts.items.tables[self.model.name], contexts.longer, readings_of([self]),
+            np.zeros((users, 1), np.int64), places,
+        )  # fmt: skip
+        answers = [read.of(user, 0) for user in range(users)]
         return Answers.of([(found[said > 0], said[said > 0]) for found, said in answers])
 
     def carry_all(
@@ -193,11 +193,13 @@ class Together:
         return range(self.column, self.column + len(self.readings))
 
     def speak(self, contexts: Contexts, board: Board) -> None:
-        """Read the lists once."""
+        """Read the lists once, and choose the best while they are at hand."""
         places = board.places[: contexts.usable.shape[1]]
-        table = contexts.items.tables[self.model.name]
-        answers = self.model.read_all(table, contexts.longer, self._readings, places, board.room)
-        board.say(self.columns, *answers)
+        table, limits = contexts.items.tables[self.model.name], board.limits(self.columns)
+        board.say(
+            self.columns,
+            self.model.read_all(table, contexts.longer, self._readings, limits, places, board.room),
+        )
 
     def describe(self, contexts: Contexts, unions: Unions) -> None:
         """All neighbours have their scores already."""

@@ -91,15 +91,24 @@ def test_readings_together_say_what_each_says_alone():
     asked = [query([4, 9, 17], [1.0, 1.0, 1.0], clock=600.0), query([], [], clock=600.0)]
     asked.append(query([9, 3], [0.5, 0.25], clock=600.0))
     queries = Queries.of(asked, np.stack([each.usable for each in asked]))
-    places = np.zeros(50, np.int32)
-    slots, scores, slots_at, scores_at, counts = model.read_all(table, queries, readings, places)
+    places, limits = np.zeros(50, np.int32), np.array([[3, 60, 5]] * 3)
+    queries.usable[:, 7::2] = False
+    read = model.read_all(table, queries, readings, limits, places)
     assert not places.any()
     for number, each in enumerate(asked):
-        mine = slots[slots_at[number] : slots_at[number] + counts[number]].tolist()
-        assert len(set(mine)) == len(mine)
         for r in range(3):
-            start = scores_at[number, r]
-            said = dict(zip(mine, scores[start : start + len(mine)].tolist(), strict=True))
+            slots, scores = read.of(number, r)
+            assert len(set(slots.tolist())) == len(slots)
+            said = dict(zip(slots.tolist(), scores.tolist(), strict=True))
+            start, kept = read.best_at[number, r], read.kept[number, r]
+            best = read.slots[start : start + kept].tolist()
+            good = {
+                slot: said[slot] for slot in said if said[slot] > 0 and queries.usable[number, slot]
+            }
+            assert set(best) <= set(good)
+            assert (
+                sorted(said[slot] for slot in best) == sorted(good.values())[-limits[number, r] :]
+            )
             heard = min(int((fading[r] > 0).sum()), len(each.items))
             weights = each.weights[:heard] * fading[r, :heard]
             alone, expected = model.recommend(

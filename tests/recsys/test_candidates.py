@@ -86,15 +86,17 @@ def test_readings_of_the_same_lists_say_together_what_each_says_alone():
     assert [len(group.readings) for group in groups] == [6]
     user = world.users.find("u1")
     context = world.pipeline.context_for(world.users, user, START_S * 1000 + 10**9, 5)
+    context.query.usable[:] = True
     answers = []
     for made in (
         groups,
         [Alone(r, g.column + n) for g in groups for n, r in enumerate(g.readings)],
     ):
         board = Board([1.0] * len(world.pipeline.sources))
-        board.open(np.ones((1, len(context.query.usable)), np.bool_), np.array([5]))
+        contexts = Contexts.of([context])
+        board.open(contexts.usable, np.array([5]))
         for speaker in made:
-            speaker.speak(Contexts.of([context]), board)
+            speaker.speak(contexts, board)
         answers.append(board.unions().to(0))
     together, alone = answers
     assert len(together) > 5
