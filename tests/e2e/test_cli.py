@@ -294,9 +294,10 @@ async def abandon(shop, name):
     """Write a list in a transaction that is then given up."""
     producer = LaneProducer(shop.connection, f"{shop.prefix}-gone")
     await producer.start()
-    await producer._producer.begin_transaction()
-    await producer._producer.send(name, codec.encode(ranked_list("u1", 9)), key=b"u1")
-    await producer._producer.abort_transaction()
+    record = Record(b"u1", codec.encode(ranked_list("u1", 9)))
+    await producer._transactions.send({Position(name, partition_of(b"u1", PARTITIONS)): [record]})
+    await producer.stop()
+    await producer.start()  # that gives it up
     await producer.stop()
 
 
