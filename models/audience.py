@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from models.base import ItemEvents, Query, Scores, empty_answer, no_carriers
 from models.columns import Column, Slots, Table
-from models.kernels import kernel
+from models.kernels import fetch, kernel
 
 HELD = 16  # users of an item
 READ_ITEMS = 16  # of the user's newest items, whose audiences are company
 FADING = 0.85  # the n-th of them speaks this to the power n as loud
 TABLE_SIZE = 1_024  # of the company by token, a power of two over 2 * HELD * READ_ITEMS
+SIEVE_BITS = 12  # of the hash, by which most who are not in the company are told at once
+AHEAD = 6  # rows that are asked of memory before they are read
 FEATURES = ("met", "met:any", "met:closest", "met:often", "met:after")
 STRANGER = 0  # the token of nobody
 
@@ -105,10 +107,22 @@ def company(
 
 
 @kernel
+def hashed(token: int) -> Any:
+    """A number of 64 bits for a token, the upper ones as good as random (Knuth)."""
+    return np.uint64(token) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@kernel
+def sieve(token: int) -> Any:
+    """Which place of a sieve a token falls on."""
+    return hashed(token) >> np.uint64(64 - SIEVE_BITS)
+
+
+@kernel
 def find(tokens: Any, token: int) -> int:
     """Where a token lies in a table, or the empty place where it would (linear probing)."""
     mask = len(tokens) - 1
-    at = int((np.uint64(token) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & mask
+    at = int(hashed(token) >> np.uint64(40)) & mask
     while tokens[at] != STRANGER and tokens[at] != token:
         at = (at + 1) & mask
     return at
@@ -126,18 +140,25 @@ def describe_all(
     """
     tokens, loud = np.zeros(TABLE_SIZE, np.uint32), np.empty(TABLE_SIZE, np.float32)
     at_place, taken = np.empty(TABLE_SIZE, np.uint32), np.empty(TABLE_SIZE, np.int64)
+    likely, few = np.zeros(1 << SIEVE_BITS, np.uint8), np.empty(HELD + 1, np.int64)
     for number in range(len(mine)):
         mine_past = past[past_starts[number] : past_starts[number + 1]]
         count = company(rows, mine_past, mine[number], tokens, loud, at_place, taken)
         if count == 0:
             continue
+        for n in range(count):
+            likely[sieve(tokens[taken[n]])] = 1
         for row_at in range(starts[number], starts[number + 1]):
+            fetch(rows, items[min(row_at + AHEAD, len(items) - 1)], 0, rows.itemsize)
             if items[row_at] >= len(rows):
                 continue
             row, features = rows[items[row_at]], out[row_at]
-            held = min(int(row.came), HELD)
+            held, left = min(int(row.came), HELD), np.uint32(0)
             share = np.float32(1.0 / np.sqrt(1.0 + held))
             for n in range(held):
+                few[left] = n
+                left += np.uint32(likely[sieve(row.user[n])])
+            for n in few[:left]:
                 at = find(tokens, row.user[n])
                 if tokens[at] == STRANGER:
                     continue
@@ -151,6 +172,7 @@ def describe_all(
                 if gap > 0:
                     features[4] += near
         for n in range(count):
+            likely[sieve(tokens[taken[n]])] = 0
             tokens[taken[n]] = STRANGER
 
 

@@ -59,18 +59,41 @@ def fold_in(
     weights: NDArray[np.float32], config: FactorsConfig,
 ) -> NDArray[np.float32]:  # fmt: skip
     """A user's factors from their items alone, shape (f,). `gram` is Y'Y."""
-    out = np.empty(len(gram), np.float32)
-    _fold_in(factors, gram, items, weights, config.regularisation, config.alpha, out)
-    return out
+    out, left = np.empty((1, len(gram)), np.float32), np.empty((1, *gram.shape))
+    bounds = np.array([0, len(items)])
+    _fold_in_all(
+        factors, gram, items, weights, bounds, config.regularisation, config.alpha, left, out
+    )
+    vector: NDArray[np.float32] = out[0]
+    return vector
 
 
 @kernel
-def _left_side(
-    factors: Any, gram: Any, items: Any, weights: Any, regularisation: float, alpha: float
-) -> Any:
-    """Y'CY + r I of a user."""
-    f = gram.shape[0]
-    left = gram.copy()
+def _fold_in_all(
+    factors: Any, gram: Any, items: Any, weights: Any, starts: Any, regularisation: float,
+    alpha: float, left: Any, out: Any,
+) -> None:  # fmt: skip
+    """The users' factors, and in `left` what `factorise` makes of each one's Y'CY + r I."""
+    right = np.empty(len(gram))
+    for user in range(len(out)):
+        start, stop = starts[user], starts[user + 1]
+        _set_up(
+            factors, gram, items[start:stop], weights[start:stop], regularisation, alpha,
+            left[user], right,
+        )  # fmt: skip
+        factorise(left[user])
+        solve(left[user], right)
+        out[user] = right
+
+
+@kernel
+def _set_up(
+    factors: Any, gram: Any, items: Any, weights: Any, regularisation: float, alpha: float,
+    left: Any, right: Any,
+) -> None:  # fmt: skip
+    """Both sides of a user's normal equations: Y'CY + r I, and Y'C p."""
+    f = len(gram)
+    left[:], right[:] = gram, 0.0
     for i in range(f):
         left[i, i] += regularisation
     for m in range(len(items)):
@@ -78,35 +101,20 @@ def _left_side(
             continue
         vector = factors[items[m]]
         for i in range(f):
+            right[i] += (1.0 + alpha * weights[m]) * vector[i]
+        for i in range(f):
             scaled = alpha * weights[m] * vector[i]
             for j in range(f):
                 left[i, j] += scaled * vector[j]
-    return left
 
 
 @kernel
-def _fold_in(
-    factors: Any, gram: Any, items: Any, weights: Any, regularisation: float, alpha: float,
-    out: Any,
-) -> None:  # fmt: skip
-    f = gram.shape[0]
-    right = np.zeros((f, 1))
-    for m in range(len(items)):
-        if not (0 <= items[m] < len(factors) and weights[m] > 0.0):
-            continue
-        for i in range(f):
-            right[i, 0] += (1.0 + alpha * weights[m]) * factors[items[m], i]
-    solve(_left_side(factors, gram, items, weights, regularisation, alpha), right)
-    out[:] = right[:, 0]
+def factorise(left: Any) -> None:
+    """Overwrite the upper half of a positive definite matrix by U with U'U = left (Cholesky).
 
-
-@kernel
-def solve(left: Any, right: Any) -> None:
-    """Solve left x = right for a positive definite `left` by Cholesky; both are overwritten.
-
-    Of `left` the upper half counts. Rows are worked on whole, for so many numbers go at once.
+    Rows are worked on whole, for so many numbers go at once.
     """
-    f, columns = right.shape
+    f = len(left)
     for j in range(f):
         for k in range(j):
             factor = left[k, j]
@@ -115,72 +123,46 @@ def solve(left: Any, right: Any) -> None:
         root = np.sqrt(max(left[j, j], 1e-12))
         for i in range(j, f):
             left[j, i] /= root
-    for i in range(f):  # left is now U, with U'U = left
-        for k in range(i):
-            for c in range(columns):
-                right[i, c] -= left[k, i] * right[k, c]
-        for c in range(columns):
-            right[i, c] /= left[i, i]
-    for i in range(f - 1, -1, -1):
-        for k in range(i + 1, f):
-            for c in range(columns):
-                right[i, c] -= left[i, k] * right[k, c]
-        for c in range(columns):
-            right[i, c] /= left[i, i]
 
 
 @kernel
-def _fold_in_all(
-    factors: Any, gram: Any, items: Any, weights: Any, starts: Any, regularisation: float,
-    alpha: float, out: Any,
-) -> None:  # fmt: skip
-    for user in range(len(out)):
-        start, stop = starts[user], starts[user + 1]
-        _fold_in(
-            factors, gram, items[start:stop], weights[start:stop], regularisation, alpha, out[user]
-        )
+def solve(upper: Any, right: Any) -> None:
+    """Overwrite `right` by x with U'U x = right."""
+    f = len(right)
+    for k in range(f):
+        right[k] /= upper[k, k]
+        for i in range(k + 1, f):
+            right[i] -= upper[k, i] * right[k]
+    for i in range(f - 1, -1, -1):
+        rest = right[i]
+        for k in range(i + 1, f):
+            rest -= upper[i, k] * right[k]
+        right[i] = rest / upper[i, i]
 
 
 @kernel
 def _carry_all(
-    factors: Any, gram: Any, past: Any, weights: Any, past_starts: Any, items: Any, starts: Any,
-    asked: Any, regularisation: float, alpha: float, out: Any,
+    factors: Any, left: Any, past: Any, weights: Any, past_starts: Any, items: Any, starts: Any,
+    asked: Any, alpha: float, out: Any,
 ) -> None:  # fmt: skip
+    """For each item that is asked for the past one behind most of the score, -1: none."""
+    right = np.empty(factors.shape[1])
     for user in range(len(starts) - 1):
-        wanted = np.flatnonzero(asked[starts[user] : starts[user + 1]]) + starts[user]
-        if len(wanted):
-            start, stop = past_starts[user], past_starts[user + 1]
-            _carriers(
-                factors, gram, past[start:stop], weights[start:stop], items, wanted,
-                regularisation, alpha, out,
-            )  # fmt: skip
-
-
-@kernel
-def _carriers(
-    factors: Any, gram: Any, past: Any, weights: Any, items: Any, wanted: Any,
-    regularisation: float, alpha: float, out: Any,
-) -> None:  # fmt: skip
-    """For the `wanted` places of `items` the past one behind most of the score, -1: none."""
-    f, count = gram.shape[0], len(wanted)
-    right = np.empty((f, count))
-    for t in range(count):
-        for i in range(f):
-            right[i, t] = factors[items[wanted[t]], i]
-    solve(_left_side(factors, gram, past, weights, regularisation, alpha), right)
-    for t in range(count):
-        most = 0.0
-        out[wanted[t]] = NONE
-        for m in range(len(past)):
-            if not (0 <= past[m] < len(factors) and weights[m] > 0.0):
+        for t in range(starts[user], starts[user + 1]):
+            if not asked[t]:
                 continue
-            share = 0.0
-            for i in range(f):
-                share += right[i, t] * factors[past[m], i]
-            share *= 1.0 + alpha * weights[m]
-            if share > most:
-                most = share
-                out[wanted[t]] = past[m]
+            right[:] = factors[items[t]]
+            solve(left[user], right)
+            most, out[t] = 0.0, NONE
+            for m in range(past_starts[user], past_starts[user + 1]):
+                if not (0 <= past[m] < len(factors) and weights[m] > 0.0):
+                    continue
+                share = 0.0
+                for i in range(len(right)):
+                    share += right[i] * factors[past[m], i]
+                share *= 1.0 + alpha * weights[m]
+                if share > most:
+                    most, out[t] = share, past[m]
 
 
 @kernel
@@ -289,21 +271,28 @@ class MatrixFactorisation(VectorModel):
 
     def __init__(self, config: FactorsConfig | None = None) -> None:
         super().__init__(config)
-        self._gram = np.zeros((self.config.factors, self.config.factors))
+        f = self.config.factors
+        self._gram = np.zeros((f, f))
+        # Of the users that were folded in last: who comes back for reasons is factorised already.
+        self._folded: Queries | None = None
+        self._left = np.empty((0, f, f))
 
     def prepare(self, table: Table) -> None:
         """Cells, and Y'Y, once a refit."""
         super().prepare(table)
         vectors = table["vector"][: table.size].astype(np.float64)
-        self._gram = vectors.T @ vectors
+        self._gram, self._folded = vectors.T @ vectors, None
 
     def user_vectors(self, table: Table, queries: Queries) -> NDArray[np.float32]:
         """The users' factors, shape (n, f); zero where nothing is known."""
+        if len(self._left) < len(queries):
+            self._left = np.empty((len(queries), *self._gram.shape))
         out = np.empty((len(queries), self.config.factors), np.float32)
         _fold_in_all(
             table["vector"][: table.size], self._gram, queries.items, queries.weights,
-            queries.starts, self.config.regularisation, self.config.alpha, out,
+            queries.starts, self.config.regularisation, self.config.alpha, self._left, out,
         )  # fmt: skip
+        self._folded = queries
         return out
 
     def carry_all(
@@ -315,8 +304,9 @@ class MatrixFactorisation(VectorModel):
         The score is linear in the past items: x = W^-1 sum c_i y_i, so item i carries
         c_i y_t' W^-1 y_i (Hu, Koren, Volinsky 2008, section 5).
         """
+        if self._folded is not queries:
+            self.user_vectors(table, queries)
         _carry_all(
-            table["vector"][: table.size], self._gram, queries.items, queries.weights,
-            queries.starts, items, starts, asked, self.config.regularisation, self.config.alpha,
-            out,
+            table["vector"][: table.size], self._left, queries.items, queries.weights,
+            queries.starts, items, starts, asked, self.config.alpha, out,
         )  # fmt: skip
