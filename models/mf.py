@@ -4,6 +4,7 @@ Implicit-feedback ALS (Hu, Koren, Volinsky 2008). With item factors Y fixed, a u
 a closed form: x = (Y'Y + Y'(C - I)Y + r I)^-1 Y'C p, so the newest event counts at once.
 """
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.base import Answers, ItemEvents, Queries, Query, Scores, alone
 from models.cells import Cells
 from models.columns import NONE, Column, Slots, Table
 from models.kernels import kernel
+from models.scratch import Scratch
 
 ANSWERS = 2  # times the limit: candidates of other sources want a score, too
 
@@ -264,6 +266,15 @@ class VectorModel:
         raise NotImplementedError
 
 
+class _Folded(threading.local):
+    """Who was folded in last on a thread: whoever comes back for reasons is factorised already."""
+
+    def __init__(self) -> None:
+        self.queries: Queries | None = None
+        self.room = Scratch(np.float64)
+        self.left: NDArray[np.float64] = np.empty((0, 0, 0))
+
+
 class MatrixFactorisation(VectorModel):
     """Scores items by their inner product with the folded-in user."""
 
@@ -271,28 +282,25 @@ class MatrixFactorisation(VectorModel):
 
     def __init__(self, config: FactorsConfig | None = None) -> None:
         super().__init__(config)
-        f = self.config.factors
-        self._gram = np.zeros((f, f))
-        # Of the users that were folded in last: who comes back for reasons is factorised already.
-        self._folded: Queries | None = None
-        self._left = np.empty((0, f, f))
+        self._gram = np.zeros((self.config.factors, self.config.factors))
+        self._folded = _Folded()
 
     def prepare(self, table: Table) -> None:
         """Cells, and Y'Y, once a refit."""
         super().prepare(table)
         vectors = table["vector"][: table.size].astype(np.float64)
-        self._gram, self._folded = vectors.T @ vectors, None
+        self._gram, self._folded = vectors.T @ vectors, _Folded()
 
     def user_vectors(self, table: Table, queries: Queries) -> NDArray[np.float32]:
         """The users' factors, shape (n, f); zero where nothing is known."""
-        if len(self._left) < len(queries):
-            self._left = np.empty((len(queries), *self._gram.shape))
-        out = np.empty((len(queries), self.config.factors), np.float32)
+        count, f = len(queries), self.config.factors
+        out = np.empty((count, f), np.float32)
+        self._folded.queries = queries
+        self._folded.left = self._folded.room.room(count * f * f).reshape(count, f, f)
         _fold_in_all(
             table["vector"][: table.size], self._gram, queries.items, queries.weights,
-            queries.starts, self.config.regularisation, self.config.alpha, self._left, out,
+            queries.starts, self.config.regularisation, self.config.alpha, self._folded.left, out,
         )  # fmt: skip
-        self._folded = queries
         return out
 
     def carry_all(
@@ -304,9 +312,9 @@ class MatrixFactorisation(VectorModel):
         The score is linear in the past items: x = W^-1 sum c_i y_i, so item i carries
         c_i y_t' W^-1 y_i (Hu, Koren, Volinsky 2008, section 5).
         """
-        if self._folded is not queries:
+        if self._folded.queries is not queries:
             self.user_vectors(table, queries)
         _carry_all(
-            table["vector"][: table.size], self._left, queries.items, queries.weights,
+            table["vector"][: table.size], self._folded.left, queries.items, queries.weights,
             queries.starts, items, starts, asked, self.config.alpha, out,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.base import empty_answer
+from models.mf import FactorsConfig
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.rank import RankConfig
@@ -220,6 +221,9 @@ def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
     for threads in (1, 2):
         world = World(PipelineConfig(threads=threads))
         world.learn(seeded_log(300))
+        count = len(world.items)
+        factors = np.random.default_rng(1).normal(size=(count, FactorsConfig().factors))
+        world.items.swap_factors("v1", world.items.ids.keys[:count], factors.astype(np.float32))
         scored_by.clear()
         slots = [slot for slot in range(len(world.users)) if world.users.ids.name(slot)]
         for count in (1, 5, 6, 7, 32):
@@ -228,9 +232,11 @@ def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
                 for n in range(count)
             ]
             lists = world.pipeline.answer(world.users, asked)
-            found.append([(world.ids(ranked), ranked.scores.tolist()) for ranked in lists])
+            found.append([(world.ids(r), r.scores.tolist(), r.carriers.tolist()) for r in lists])
         world.pipeline.close()
     assert found[:5] == found[5:]
+    explained = [item for ranked in lists for item in world.pipeline.explain(ranked)]
+    assert any("factors" in item.sources for item in explained)
     assert len(scored_by) == 5 + 3  # from six lists on there are two parts
     assert len(set(scored_by)) == 2
 
