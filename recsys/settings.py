@@ -103,6 +103,9 @@ class Worker(Section):
         1000, "up to this rate every event gets its own list; beyond, a user's share one", ge=1
     )
     list_delay_ms_max: int = setting(2000, "no list is further behind what was learned", ge=0)
+    direct_transactions: bool = setting(
+        False, "transactions by requests of our own (KIP-890): half the CPU, and see decisions.md"
+    )
     list_threads: int = setting(
         2, "lists that are made together are scored on so many threads, where there are cores",
         ge=1, le=2,
@@ -277,7 +280,8 @@ class Settings(BaseSettings):
         from streams.connection import Connection
 
         given = self.security.model_dump() | {"password": self.security.password.get_secret_value()}
-        connection = Connection(self.broker, security.Security(**given))
+        direct = self.worker.direct_transactions
+        connection = Connection(self.broker, security.Security(**given), direct)
         connection.options()
         return connection
 

@@ -84,7 +84,8 @@ class LaneProducer:
         )
         try:
             await client.bootstrap()
-            direct = await self.speaks_version_2(client)
+            wanted = self._connection.direct_transactions
+            direct = wanted and await self.speaks_version_2(client)
         except BaseException:
             await client.close()
             raise

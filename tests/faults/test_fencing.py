@@ -19,7 +19,7 @@ async def test_who_writes_after_the_takeover_is_found(
     if not direct:
         speak_version_1(monkeypatch)
     log = await _log(local_broker, prefix)
-    connection = Connection(local_broker.bootstrap)
+    connection = Connection(local_broker.bootstrap, direct_transactions=True)
     frozen, other = (LaneProducer(connection, f"{prefix}-{name}") for name in ("one", "two"))
     await frozen.start()
     await other.start()  # under another id: nobody is fenced
@@ -41,7 +41,7 @@ async def test_who_writes_after_the_takeover_is_found(
 
 async def test_who_is_fenced_is_not_found_there(local_broker: Broker, prefix: str) -> None:
     log = await _log(local_broker, prefix)
-    connection = Connection(local_broker.bootstrap)
+    connection = Connection(local_broker.bootstrap, direct_transactions=True)
     frozen, other = (LaneProducer(connection, prefix) for _ in range(2))
     await frozen.start()
     try:

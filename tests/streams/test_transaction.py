@@ -28,6 +28,11 @@ from streams.transaction_requests import Ask, End, Produce, transaction_version
 from tests.streams.older_kafka import speak_version_1
 
 
+def connected(broker: Broker) -> Connection:
+    """A connection whose transactions are direct where the cluster takes them."""
+    return Connection(broker.bootstrap, direct_transactions=True)
+
+
 @pytest.fixture(params=["direct", "client"])
 async def producer(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, local_broker: Broker,
@@ -40,7 +45,7 @@ async def producer(
     await admin.start()
     await admin.create_topics([NewTopic(f"{prefix}.{name}", 2, 1) for name in "ab"])
     await admin.close()
-    producer = LaneProducer(Connection(local_broker.bootstrap), f"{prefix}-0")
+    producer = LaneProducer(connected(local_broker), f"{prefix}-0")
     await producer.start()
     wanted = DirectTransactions if request.param == "direct" else ClientTransactions
     assert isinstance(producer._transactions, wanted)
@@ -63,7 +68,7 @@ async def committed(broker: Broker, source: Position, count: int) -> list[Any]:
     records: list[Any] = []
     for _ in range(50):
         records.clear()
-        await state_log.restore(Connection(broker.bootstrap), source, records.extend)
+        await state_log.restore(connected(broker), source, records.extend)
         if len(records) >= count:
             break
         await asyncio.sleep(0.1)
@@ -117,7 +122,7 @@ async def test_who_was_taken_over_writes_nothing_more(
     producer: LaneProducer, local_broker: Broker, a: Position
 ) -> None:
     await producer.commit({a: rows(1)}, {}, "")
-    other = LaneProducer(Connection(local_broker.bootstrap), producer.transactional_id)
+    other = LaneProducer(connected(local_broker), producer.transactional_id)
     await other.start()
     try:
         await other.commit({a: rows(2)}, {}, "")
@@ -141,7 +146,7 @@ async def test_what_was_left_open_is_never_read(
 async def test_what_nobody_has_is_uncertain(
     local_broker: Broker, prefix: str, producer: LaneProducer
 ) -> None:
-    hasty = LaneProducer(Connection(local_broker.bootstrap), f"{prefix}-hasty", timeout_ms=1_000)
+    hasty = LaneProducer(connected(local_broker), f"{prefix}-hasty", timeout_ms=1_000)
     await hasty.start()
     try:
         with pytest.raises(TransactionUncertainError):
@@ -155,7 +160,7 @@ async def test_a_paused_broker_leaves_it_uncertain(
 ) -> None:
     if not isinstance(producer._transactions, DirectTransactions):
         pytest.skip("aiokafka's takes minutes to stop")
-    hasty = LaneProducer(Connection(local_broker.bootstrap), f"{prefix}-hasty", timeout_ms=1_000)
+    hasty = LaneProducer(connected(local_broker), f"{prefix}-hasty", timeout_ms=1_000)
     await hasty.start()
     await hasty.commit({a: rows(1)}, {}, "")
     node = local_broker.local
@@ -206,7 +211,7 @@ async def test_transactions_of_several_lanes_at_once(
     local_broker: Broker, prefix: str, producer: LaneProducer, a: Position
 ) -> None:
     """They meet in one partition, and in one group."""
-    connection = Connection(local_broker.bootstrap)
+    connection = connected(local_broker)
     lanes = [LaneProducer(connection, f"{prefix}-{n}") for n in range(1, 4)]
 
     async def work(lane: LaneProducer, number: int) -> None:
