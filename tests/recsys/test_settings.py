@@ -181,6 +181,7 @@ def test_every_setting_has_an_effect():
     code = (
         "".join(path.read_text() for path in source.parent.rglob("*.py") if path != source)
         + Path(module.__file__.replace("recsys/settings.py", "streams/security.py")).read_text()
+        + Path(module.__file__.replace("recsys/settings.py", "streams/transaction.py")).read_text()
     )
     for path, _ in module.leaves():
         name = path.rpartition(".")[2]

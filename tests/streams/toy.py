@@ -151,7 +151,11 @@ class Toy:
         """A worker that is ready, in this process."""
         application = kind(self.answers)
         config = LaneConfig(
-            Connection(self.bootstrap), group or self.name, (self.numbers,), self.state, **lane
+            Connection(self.bootstrap, direct_transactions=True),
+            group or self.name,
+            (self.numbers,),
+            self.state,
+            **lane,
         )
         worker = RoleWorker(config, GroupConfig(data_dir=self.folder), application, snapshots)
         await worker.start()
