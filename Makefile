@@ -49,8 +49,9 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install -c constraints.txt -e '.[worker,local,images,train,parquet,tracing]' --group dev
 	@touch $@
 
-# Numba keeps compiled kernels until their source changes.
+# Numba keeps compiled kernels until their own file changes, and sees no change of what they call.
 $(VENV)/.warm: $(wildcard models/*.py recsys/*.py) | $(BIN)/python
 	@echo "Compiling the kernels, once ..."
+	@find models recsys -name '*.nb[ic]' -delete
 	@$(BIN)/python -m recsys.warm_up
 	@touch $@

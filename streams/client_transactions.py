@@ -1,4 +1,4 @@
-"""Transactions of version 1 and before, by aiokafka: for brokers older than Kafka 4."""
+"""Transactions by aiokafka, which speaks their first version: the default, on any cluster."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -79,10 +79,6 @@ class ClientTransactions:
         await self._producer.commit_transaction()
         crash_points.reach("after-commit")
         return ends
-
-    async def send(self, writes: Mapping[Position, Sequence[Record]]) -> None:
-        """Begin a transaction, and write into it."""
-        await self._send_all(writes)
 
     async def _send_all(
         self, writes: Mapping[Position, Sequence[Record]]

@@ -121,7 +121,7 @@ class DirectTransactions:
         """One transaction; returns where each partition's records end. Raises KafkaError."""
         await asyncio.sleep(max(0.0, self._marked_at - time.monotonic()))
         crash_points.reach("before-send")
-        ends = await self.send(writes)
+        ends = await self._send_all(writes)
         crash_points.reach("before-offsets")
         if offsets:
             await self._patiently(lambda: self._send_offsets(offsets, group_id))
@@ -130,7 +130,7 @@ class DirectTransactions:
         crash_points.reach("after-commit")
         return ends
 
-    async def send(self, writes: Mapping[Position, Sequence[Record]]) -> dict[Position, int]:
+    async def _send_all(self, writes: Mapping[Position, Sequence[Record]]) -> dict[Position, int]:
         """Write records into the transaction: a request takes one batch a partition."""
         ends: dict[Position, int] = {}
         waiting = [self._batches(target, records) for target, records in writes.items()]
@@ -161,7 +161,7 @@ class DirectTransactions:
 
     async def _produce(self, left: list[Batch], ends: dict[Position, int]) -> None:
         """Send batches to their leaders; what was taken leaves the list."""
-        requests = [(leader, part) for leader, part in await self._by_leader(left)]
+        requests = await self._by_leader(left)
         answers = await asyncio.gather(
             *(self._send(leader, part) for leader, part in requests), return_exceptions=True
         )

@@ -16,12 +16,11 @@ from aiokafka.errors import (
 )
 
 from streams.chunk import Position, Record
-from streams.client_transactions import ClientTransactions
+from streams.client_transactions import RETRY_BACKOFF_MS, ClientTransactions
 from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
 from streams.transaction_requests import Ask, Versions, transaction_version
 
-RETRY_BACKOFF_MS = 5
 REFUSALS = (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
@@ -76,6 +75,14 @@ class LaneProducer:
 
     async def start(self) -> None:
         """Take the transactional id over. Raises KafkaError where the broker cannot be had."""
+        direct = await self._direct() if self._connection.direct_transactions else None
+        self._transactions = direct or ClientTransactions(
+            self._connection, self.transactional_id, self._timeout_ms
+        )
+        await self._transactions.start()
+
+    async def _direct(self) -> DirectTransactions | None:
+        """Transactions of version 2, where the cluster has settled on them."""
         client = AIOKafkaClient(
             **self._connection.options(),
             client_id=self.transactional_id,
@@ -84,28 +91,13 @@ class LaneProducer:
         )
         try:
             await client.bootstrap()
-            wanted = self._connection.direct_transactions
-            direct = wanted and await self.speaks_version_2(client)
+            if await _speaks_version_2(client):
+                return DirectTransactions(client, self.transactional_id, self._timeout_ms)
         except BaseException:
             await client.close()
             raise
-        if direct:
-            self._transactions = DirectTransactions(client, self.transactional_id, self._timeout_ms)
-        else:
-            await client.close()
-            self._transactions = ClientTransactions(
-                self._connection, self.transactional_id, self._timeout_ms
-            )
-        await self._transactions.start()
-
-    @staticmethod
-    async def speaks_version_2(client: AIOKafkaClient) -> bool:
-        """Whether the cluster has settled on the second version of transactions."""
-        try:
-            answer = await client.send(client.get_random_node(), Ask(Versions, "recsys", "0"))
-        except IncompatibleBrokerVersion:
-            return False
-        return transaction_version(answer) >= 2
+        await client.close()
+        return None
 
     async def stop(self) -> None:
         """Give the connection up; an open transaction is left to the next `start`."""
@@ -138,3 +130,11 @@ class LaneProducer:
             ) from error
         except (TimeoutError, KafkaError, OSError) as error:
             raise TransactionUncertainError(f"{type(error).__name__}: {error}") from error
+
+
+async def _speaks_version_2(client: AIOKafkaClient) -> bool:
+    try:
+        answer = await client.send(client.get_random_node(), Ask(Versions, "recsys", "0"))
+    except IncompatibleBrokerVersion:
+        return False
+    return transaction_version(answer) >= 2

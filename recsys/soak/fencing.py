@@ -14,6 +14,7 @@ from streams.chunk import Position
 
 BACK_S = 60.0  # by then it is in its group again
 WRITTEN = (topics.USER_STATE, topics.RECOMMENDATIONS)
+NOWHERE = -1
 LOOK_BACK = 100  # offsets before the freeze in which its last batch lies
 
 _TIME = re.compile(r"^timestamp='([^']+)'")  # they compare as text
@@ -107,6 +108,3 @@ def intruders(batches: Sequence[Batch], end: int) -> list[str]:
         else:
             told.append(f"the frozen worker wrote at {batch.offset}, after the takeover at {taken}")
     return ["nobody took it over"] if taken == NOWHERE else told
-
-
-NOWHERE = -1

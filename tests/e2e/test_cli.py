@@ -295,7 +295,9 @@ async def abandon(shop, name):
     producer = LaneProducer(shop.connection, f"{shop.prefix}-gone")
     await producer.start()
     record = Record(b"u1", codec.encode(ranked_list("u1", 9)))
-    await producer._transactions.send({Position(name, partition_of(b"u1", PARTITIONS)): [record]})
+    await producer._transactions._send_all(
+        {Position(name, partition_of(b"u1", PARTITIONS)): [record]}
+    )
     await producer.stop()
     await producer.start()  # that gives it up
     await producer.stop()

@@ -9,17 +9,14 @@ from streams.broker import Broker
 from streams.chunk import Position, Record
 from streams.connection import Connection
 from streams.transaction import LaneFencedError, LaneProducer
-from tests.streams.older_kafka import speak_version_1
 
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_who_writes_after_the_takeover_is_found(
-    local_broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch, direct: bool
+    local_broker: Broker, prefix: str, direct: bool
 ) -> None:
-    if not direct:
-        speak_version_1(monkeypatch)
     log = await _log(local_broker, prefix)
-    connection = Connection(local_broker.bootstrap, direct_transactions=True)
+    connection = Connection(local_broker.bootstrap, direct_transactions=direct)
     frozen, other = (LaneProducer(connection, f"{prefix}-{name}") for name in ("one", "two"))
     await frozen.start()
     await other.start()  # under another id: nobody is fenced

@@ -15,7 +15,6 @@ from streams.client_transactions import ClientTransactions
 from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
-from tests.streams.older_kafka import speak_version_1
 from tests.streams.toy import PARTITIONS, Patient, Sums, Toy, expected, together, until
 
 COUNT = 400
@@ -46,7 +45,7 @@ def _fail(
         if after_commit:
             await commit(self, *given)
         else:
-            await self.send(given[0])
+            await self._send_all(given[0])
         raise KafkaTimeoutError
 
     monkeypatch.setattr(kind, "commit", failing)
@@ -69,8 +68,7 @@ async def read(toy: Toy, topic: str) -> list[bytes]:
 async def test_an_uncertain_round_counts_once(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, after_commit: bool, direct: bool
 ) -> None:
-    if not direct:
-        speak_version_1(monkeypatch)
+    toy.direct = direct
     failed = fail(monkeypatch, after_commit=after_commit)
     async with toy.worker() as (_, application):
         for first in range(0, COUNT, 40):

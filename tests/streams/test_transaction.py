@@ -25,12 +25,6 @@ from streams.transaction import (
     TransactionUncertainError,
 )
 from streams.transaction_requests import Ask, End, Produce, transaction_version
-from tests.streams.older_kafka import speak_version_1
-
-
-def connected(broker: Broker) -> Connection:
-    """A connection whose transactions are direct where the cluster takes them."""
-    return Connection(broker.bootstrap, direct_transactions=True)
 
 
 @pytest.fixture(params=["direct", "client"])
@@ -39,13 +33,12 @@ async def producer(
     prefix: str,
 ) -> AsyncIterator[LaneProducer]:  # fmt: skip
     """A producer that has begun, with topics `a` and `b` of two partitions."""
-    if request.param == "client":
-        speak_version_1(monkeypatch)
     admin = AIOKafkaAdminClient(bootstrap_servers=local_broker.bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(f"{prefix}.{name}", 2, 1) for name in "ab"])
     await admin.close()
-    producer = LaneProducer(connected(local_broker), f"{prefix}-0")
+    connection = Connection(local_broker.bootstrap, direct_transactions=request.param == "direct")
+    producer = LaneProducer(connection, f"{prefix}-0")
     await producer.start()
     wanted = DirectTransactions if request.param == "direct" else ClientTransactions
     assert isinstance(producer._transactions, wanted)
@@ -68,7 +61,7 @@ async def committed(broker: Broker, source: Position, count: int) -> list[Any]:
     records: list[Any] = []
     for _ in range(50):
         records.clear()
-        await state_log.restore(connected(broker), source, records.extend)
+        await state_log.restore(Connection(broker.bootstrap), source, records.extend)
         if len(records) >= count:
             break
         await asyncio.sleep(0.1)
@@ -106,6 +99,18 @@ async def test_more_than_a_batch_holds(
     assert len(await committed(local_broker, b, 15)) == 15
 
 
+async def test_an_older_cluster_gets_the_clients(
+    local_broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes our requests, but has not settled on the version."""
+    monkeypatch.setattr("streams.transaction.transaction_version", lambda _: 1)
+    connection = Connection(local_broker.bootstrap, direct_transactions=True)
+    producer = LaneProducer(connection, f"{prefix}-0")
+    await producer.start()
+    assert isinstance(producer._transactions, ClientTransactions)
+    await producer.stop()
+
+
 async def test_offsets_are_those_of_the_group(
     producer: LaneProducer, local_broker: Broker, prefix: str, a: Position
 ) -> None:
@@ -122,7 +127,7 @@ async def test_who_was_taken_over_writes_nothing_more(
     producer: LaneProducer, local_broker: Broker, a: Position
 ) -> None:
     await producer.commit({a: rows(1)}, {}, "")
-    other = LaneProducer(connected(local_broker), producer.transactional_id)
+    other = LaneProducer(producer._connection, producer.transactional_id)
     await other.start()
     try:
         await other.commit({a: rows(2)}, {}, "")
@@ -136,7 +141,7 @@ async def test_who_was_taken_over_writes_nothing_more(
 async def test_what_was_left_open_is_never_read(
     producer: LaneProducer, local_broker: Broker, a: Position
 ) -> None:
-    await producer._transactions.send({a: rows(5)})  # type: ignore[union-attr]
+    await producer._transactions._send_all({a: rows(5)})  # type: ignore[union-attr]
     await producer.stop()
     await producer.start()
     await producer.commit({a: rows(2)}, {}, "")
@@ -146,7 +151,7 @@ async def test_what_was_left_open_is_never_read(
 async def test_what_nobody_has_is_uncertain(
     local_broker: Broker, prefix: str, producer: LaneProducer
 ) -> None:
-    hasty = LaneProducer(connected(local_broker), f"{prefix}-hasty", timeout_ms=1_000)
+    hasty = LaneProducer(producer._connection, f"{prefix}-hasty", timeout_ms=1_000)
     await hasty.start()
     try:
         with pytest.raises(TransactionUncertainError):
@@ -160,7 +165,7 @@ async def test_a_paused_broker_leaves_it_uncertain(
 ) -> None:
     if not isinstance(producer._transactions, DirectTransactions):
         pytest.skip("aiokafka's takes minutes to stop")
-    hasty = LaneProducer(connected(local_broker), f"{prefix}-hasty", timeout_ms=1_000)
+    hasty = LaneProducer(producer._connection, f"{prefix}-hasty", timeout_ms=1_000)
     await hasty.start()
     await hasty.commit({a: rows(1)}, {}, "")
     node = local_broker.local
@@ -211,7 +216,7 @@ async def test_transactions_of_several_lanes_at_once(
     local_broker: Broker, prefix: str, producer: LaneProducer, a: Position
 ) -> None:
     """They meet in one partition, and in one group."""
-    connection = connected(local_broker)
+    connection = producer._connection
     lanes = [LaneProducer(connection, f"{prefix}-{n}") for n in range(1, 4)]
 
     async def work(lane: LaneProducer, number: int) -> None:

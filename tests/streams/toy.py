@@ -126,6 +126,7 @@ class Toy:
     def __init__(self, bootstrap: str, folder: Path) -> None:
         self.bootstrap = bootstrap
         self.folder = folder
+        self.direct = False  # how its workers write
         self.name = f"toy{uuid.uuid4().hex[:8]}"
         self.numbers, self.answers = f"{self.name}.numbers", f"{self.name}.answers"
         self.state = f"{self.name}.state"
@@ -151,7 +152,7 @@ class Toy:
         """A worker that is ready, in this process."""
         application = kind(self.answers)
         config = LaneConfig(
-            Connection(self.bootstrap, direct_transactions=True),
+            Connection(self.bootstrap, direct_transactions=self.direct),
             group or self.name,
             (self.numbers,),
             self.state,
