@@ -40,10 +40,10 @@ def _prefetch(_typing: Any, _address: Any) -> Any:
 
 @kernel
 def fetch(rows: Any, slot: int, first: int, last: int) -> None:
-    """Have the bytes [first, last) of a row of a contiguous array at hand soon.
+    """Have the bytes [first, last) of a row of an array at hand soon.
 
     Rows that are read in an order of chance are waited for one by one, unless asked for before.
     """
-    start = rows.ctypes.data + slot * rows.itemsize
+    start = rows.ctypes.data + slot * rows.strides[0]
     for at in range(start + first, start + last, LINE):
         _prefetch(np.uintp(at))

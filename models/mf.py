@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from models.base import Answers, ItemEvents, Queries, Query, Scores, alone
 from models.cells import Cells
 from models.columns import NONE, Column, Slots, Table
-from models.kernels import kernel
+from models.kernels import fetch, kernel
 from models.scratch import Scratch
 
+AHEAD = 8  # vectors that are asked of memory before they are read
 ANSWERS = 2  # times the limit: candidates of other sources want a score, too
 
 
@@ -174,6 +175,7 @@ def _describe(vectors: Any, users: Any, items: Any, starts: Any, out: Any) -> No
         if start < stop:
             mine = np.empty((stop - start, vectors.shape[1]), np.float32)
             for at in range(stop - start):
+                fetch(vectors, items[min(start + at + AHEAD, stop - 1)], 0, 4 * vectors.shape[1])
                 mine[at] = vectors[items[start + at]]
             scores = np.dot(mine, users[user])
             for at in range(stop - start):

@@ -164,7 +164,7 @@ def read_lists_of_all(
     open_to, few = np.empty(most, np.float32), ROOM * (np.max(limits) if limits.size else 0)
     chosen, best = np.empty(few, np.int32), np.empty(few, np.float32)
     # For many users at once it is cheaper to work out how rare every item is.
-    pays = len(items) * width > len(places)
+    pays = len(items) * width > 2 * len(places)
     everything = np.arange(len(places) if pays else 0).astype(np.int32)
     all_rare = np.empty((readings, len(everything)), np.float32)
     slot_at, score_at = 0, 0

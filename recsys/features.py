@@ -14,7 +14,7 @@ from models import audience
 from models.clock import era_of, era_shift, weight_at
 from models.columns import NONE
 from models.history import STAGE_STEPS, stage_of
-from models.kernels import kernel
+from models.kernels import fetch, kernel
 from models.logs import logs
 from models.popularity import Popularity
 from models.scratch import Scratch
@@ -24,6 +24,7 @@ from recsys.words import hush, likeness, listen
 
 DAY_S = 86_400.0
 RARE = 0.05  # of an event, added to what an item had of late before its logarithm is taken
+AHEAD = 6  # rows that are asked of memory before they are read
 SESSION_GAP_S = 1_800.0  # whoever was away longer begins a new session
 
 
@@ -241,7 +242,10 @@ def _item_history(
         nows[h] = 1.0 / weight_at(clock, half_lives[h], eras[h])
     last, one = halves - 1, np.float32(1.0)
     large = np.empty((halves + 5, count), np.float32)  # what logarithms are taken of
+    for m in range(len(past)):
+        fetch(rows, past[m], 0, rows.itemsize)
     for at in range(count):
+        fetch(rows, items[min(at + AHEAD, count - 1)], 0, rows.itemsize)
         row = rows[items[at]]
         for h in range(halves):
             now = np.float32(era_shift(int(row.era[h]), eras[h]) * nows[h])
