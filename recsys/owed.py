@@ -29,7 +29,7 @@ class OwedLists:
 
     >>> owed = OwedLists()
     >>> owed.begin(); owed.defer("u1", 7, 1000, 5000); owed.commit()
-    >>> owed.oldest_ms(), owed.take(8)
+    >>> owed.oldest_ms(), owed.due(now_ms=6000, overdue_ms=4000, room=8)
     (5000, [('u1', Owed(offset=7, event_time_ms=1000, since_ms=5000))])
     """
 
@@ -67,9 +67,18 @@ class OwedLists:
         if self._waiting.pop(user_id, None) is not None:
             self._changed.add(user_id)
 
-    def take(self, count: int) -> list[tuple[str, Owed]]:
-        """Those that wait longest, at most `count`; `settle` each that is answered."""
-        return [pair for pair, _ in zip(self._waiting.items(), range(count), strict=False)]
+    def due(self, now_ms: int, overdue_ms: int, room: int) -> list[tuple[str, Owed]]:
+        """Those that wait since `overdue_ms` or before, and all others up to `room` lists.
+
+        Longest first; `settle` each that is answered. Who waits since later than now was deferred
+        before a clock was set back.
+        """
+        due: list[tuple[str, Owed]] = []
+        for user_id, owed in self._waiting.items():
+            if overdue_ms < owed.since_ms <= now_ms and len(due) >= room:
+                break
+            due.append((user_id, owed))
+        return due
 
     def oldest_ms(self) -> int | None:
         """Since when the longest waits."""

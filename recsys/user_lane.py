@@ -19,6 +19,7 @@ class UserLane:
         self.owed = OwedLists()
         self.photos = Photos() if photos is None else photos
         self.switches = Switches()
+        self.paid_at_ms = 0  # when lists that waited were looked at
         self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
         self.traces: dict[str, Trace] = {}  # of events whose list waits
 

@@ -141,6 +141,8 @@ class UserLanes:
     def apply(self, lane: int, state: UserLane, chunks: Sequence[Chunk]) -> Outcome:
         """One round: learn all of it, write the lists that the budget has room for."""
         outcome = Outcome()
+        behind = max((c.behind for c in chunks if self._is_behaviour(c.source)), default=0)
+        self._budget.round_begins(behind, max(1, len(self.lanes)))
         # Small fetches that follow one another are learned, and answered, as one.
         for name, run in groupby(chunks, lambda chunk: chunk.source.topic):
             topic = self._topics[name]
@@ -156,6 +158,9 @@ class UserLanes:
         self._pay_owed(lane, state, outcome)
         self._count_sources()
         return outcome
+
+    def _is_behaviour(self, source: Position) -> bool:
+        return self._topics[source.topic] is topics.BEHAVIOUR
 
     def _live_records(self, topic: topics.Topic, chunk: Chunk) -> list[Any]:
         """The chunk's records, at their places in the live topic."""
@@ -243,19 +248,19 @@ class UserLanes:
         return wanted, chosen[room:]
 
     def _pay_owed(self, lane: int, state: UserLane, outcome: Outcome) -> None:
-        """Write lists that waited: all that are overdue, more where the budget has room."""
+        """Write lists that waited: all that would be overdue after the lane's next round.
+
+        More where the budget has room; and so many that those of one moment do not fall due in one.
+        """
+        now_ms, delay_ms = _now_ms(), self._config.list_delay_ms_max
+        pace_ms = min(max(0, now_ms - (state.paid_at_ms or now_ms)), delay_ms)
+        state.paid_at_ms = now_ms
         if not len(state.owed):
             return
-        now_ms = _now_ms()
-        overdue_ms = now_ms - self._config.list_delay_ms_max * 3 // 4
-        room = self._budget.available()
+        overdue_ms = now_ms - max(0, delay_ms - 2 * pace_ms)
+        room = max(self._budget.available(), len(state.owed) * pace_ms // max(delay_ms, 1))
         begun = time.monotonic()
-        paid: list[tuple[str, Owed]] = []
-        for user_id, owed in state.owed.take(len(state.owed)):
-            # Since later than now: a clock was set back, and who knows how long it waits.
-            if overdue_ms < owed.since_ms <= now_ms and len(paid) >= room:
-                break
-            paid.append((user_id, owed))
+        paid = state.owed.due(now_ms, overdue_ms, room)
         for start in range(0, len(paid), LISTS_AT_ONCE):
             self._pay(lane, state, outcome, paid[start : start + LISTS_AT_ONCE])
         self._budget.spend(len(paid), time.monotonic() - begun)

@@ -1,7 +1,7 @@
 """A chunk: consecutive records of one partition, as one fetch brought them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -36,7 +36,8 @@ class Chunk:
     `start` is where the fetch before it ended, so a reader can tell a gap from offsets that
     compaction or transaction markers took: `start <= position` means nothing was skipped.
     A reader that finds a gap calls `rewind` with its position, and gets the records again; one that
-    is done calls `release`, for another chunk to be fetched.
+    is done calls `release`, for another chunk to be fetched. `behind` is how many offsets of the
+    partition are known to lie behind the chunk.
     """
 
     source: Position
@@ -44,6 +45,7 @@ class Chunk:
     records: list[ConsumerRecord]
     release: Callable[[], None] = field(default=_nobody, repr=False)
     rewind: Callable[[int], None] = field(default=_nobody, repr=False)
+    behind: int = 0
 
     @property
     def end(self) -> int:
@@ -55,10 +57,11 @@ class Chunk:
         if self.start >= offset:
             return self
         rest = [record for record in self.records if record.offset >= offset]
-        return Chunk(self.source, offset, rest, self.release, self.rewind)
+        return Chunk(self.source, offset, rest, self.release, self.rewind, self.behind)
 
     def split(self, count: int) -> "tuple[Chunk, Chunk]":
         """Its first `count` records, and the rest, which keeps the chunk's place in the window."""
         head = Chunk(self.source, self.start, self.records[:count], rewind=self.rewind)
-        rest = Chunk(self.source, head.end, self.records[count:], self.release, self.rewind)
+        head.behind = self.behind + self.end - head.end
+        rest = replace(self, start=head.end, records=self.records[count:])
         return head, rest

@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
-ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
-HURRIED_ROUND_S = 0.07  # while there is somebody who waits for the lanes' turns
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Lane(Generic[S]):
         self._snapshots = snapshots
         self._still_ours = still_ours or _nobody_knows
         self._turns = turns or Turns()
-        self._record_s = ROUND_S / 1000
+        self._record_s = 0.0003  # what a record costs lately
         self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
         self._held_records = 0
         self._state: S | None = None
@@ -287,8 +285,7 @@ class Lane(Generic[S]):
     @property
     def _room(self) -> int:
         """Records that a round may have."""
-        round_s = HURRIED_ROUND_S if self._turns.hurried else ROUND_S
-        in_time = int(round_s / self._record_s)
+        in_time = int(self._turns.round_s / self._record_s)
         return min(self._config.round_records_max, max(ROUND_RECORDS_MIN, in_time))
 
     def _took(self, records: int, seconds: float) -> None:

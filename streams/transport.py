@@ -151,17 +151,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def lag_records(self) -> int:
         """Records that lie in our partitions and were not fetched yet, as the last fetch told."""
+        return sum(max(0, end - position) for position, end in self._reached().values())
+
+    def _reached(self) -> dict[TP, tuple[int, int]]:
+        """For each partition how far the client has read, and its end as the last fetch told."""
         consumer = self._thread._consumer if self._thread is not None else None
         subscription = consumer._subscription.subscription if consumer is not None else None
         if subscription is None or subscription.assignment is None:
-            return 0
-        lag = 0
+            return {}
+        reached = {}
         for tp in subscription.assignment.tps:
             state = subscription.assignment.state_value(tp)
             end = state.highwater if state.lso is None else state.lso
             if state.has_valid_position and end is not None:
-                lag += max(0, end - state.position)
-        return lag
+                reached[tp] = int(state.position), int(end)
+        return reached
 
     def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from `offset`: its lane has not seen what lies there."""
@@ -202,9 +206,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if fetched:
             busy = sum(held > 0 for held in self._under_way.values())
             self._ask_busy_at = time.monotonic() + max(busy, len(fetched)) / BUSY_CHUNKS_PER_S
+        reached = self._reached() if fetched else {}
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
-            for chunk, held in self._chunks(tp, records):
+            end = reached[raw_tp][1] if raw_tp in reached else 0
+            for chunk, held in self._chunks(tp, records, end):
                 if tp not in self._expected or seeks != self._seeks or not self.flow_active:
                     return
                 self._under_way[tp] += held
@@ -224,8 +230,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return free, POLL_S
         return free, max(left_s, BUSY_POLL_S_MIN)
 
-    def _chunks(self, tp: TP, records: list[Any]) -> list[tuple[Chunk, int]]:
-        """Records in chunks, with the bytes that each holds until its round ends."""
+    def _chunks(self, tp: TP, records: list[Any], end: int) -> list[tuple[Chunk, int]]:
+        """Records in chunks, with the bytes that each holds until its round ends.
+
+        `end` is that of the partition.
+        """
         if tp not in self._expected:  # revoked while another partition was handed over
             return []
         start = self._expected[tp]
@@ -237,6 +246,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             place = _Place(self, tp, self._seeks, held)
             source = Position(tp.topic, tp.partition)
             chunk = Chunk(source, start, part, place.release, place.rewind)
+            chunk.behind = max(0, end - chunk.end)
             chunks.append((chunk, held))
             start = chunk.end
         return chunks

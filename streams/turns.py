@@ -1,10 +1,13 @@
-"""Turns: how many rounds run at once, and how many may start a second, over all lanes."""
+"""Turns: how many rounds run at once, how long, and how many may start a second, over all lanes."""
 
 import asyncio
 import math
 import time
 
 HURRY_S = 1.0
+ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
+HURRIED_ROUND_S = 0.07  # while there is somebody who waits for the lanes' turns
+TURN_S = 0.5  # of all lanes that have something to do: each has its next round after that
 
 
 class Turns:
@@ -20,15 +23,17 @@ class Turns:
         self._every_s = 1.0 / per_s
         self._next_at = 0.0
         self._hurried_until = 0.0
+        self._lanes = 0  # that run or wait for their turn
 
     def hurry(self) -> None:
         """Somebody waits for an answer, and will be followed by others."""
         self._hurried_until = time.monotonic() + HURRY_S
 
     @property
-    def hurried(self) -> bool:
-        """Whether rounds are to be short, whoever's turn it is."""
-        return time.monotonic() < self._hurried_until
+    def round_s(self) -> float:
+        """How long the round of one lane may be."""
+        hurried = time.monotonic() < self._hurried_until
+        return min(HURRIED_ROUND_S if hurried else ROUND_S, TURN_S / max(1, self._lanes))
 
     async def start(self) -> None:
         """Wait for the next free start."""
@@ -39,7 +44,13 @@ class Turns:
             await asyncio.sleep(at - now)
 
     async def __aenter__(self) -> None:
-        await self._running.acquire()
+        self._lanes += 1
+        try:
+            await self._running.acquire()
+        except BaseException:
+            self._lanes -= 1
+            raise
 
     async def __aexit__(self, *_: object) -> None:
+        self._lanes -= 1
         self._running.release()

@@ -41,8 +41,12 @@ class Waiting:
             chunk.release()
 
     def take(self, room: int, positions: Mapping[Position, int]) -> list[Chunk]:
-        """Up to `room` records from these positions on: what waits now is in one round."""
+        """Up to `room` records from these positions on: what waits now is in one round.
+
+        What is left lies behind what is taken, too.
+        """
         waiting, self._chunks = self._chunks, []
+        reach = {chunk.source: chunk.end + chunk.behind for chunk in waiting}
         left = dict(enumerate(waiting))
         taken: dict[int, list[Chunk]] = {}
         ends = dict(positions)
@@ -50,7 +54,10 @@ class Waiting:
         spare = self._fill(urgent, left, taken, ends, room // 2)
         self._fill(sorted(left), left, taken, ends, room - room // 2 + spare)
         self._chunks = [left[at] for at in sorted(left)]
-        return [chunk for at in sorted(taken) for chunk in taken[at]]
+        chunks = [chunk for at in sorted(taken) for chunk in taken[at]]
+        for chunk in chunks:
+            chunk.behind = max(0, reach[chunk.source] - chunk.end)
+        return chunks
 
     def _fill(
         self, order: Sequence[int], left: dict[int, Chunk], taken: dict[int, list[Chunk]],

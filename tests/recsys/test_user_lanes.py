@@ -13,6 +13,7 @@ from streams.chunk import Chunk, Position
 from streams.partition import partition_of
 from tests.records import NOW_MS, body, record
 from tests.recsys.logs import World
+from tests.recsys.test_owed import everything
 
 LANE = 0
 LISTS = Position("recsys.recommendations.v1", LANE)
@@ -29,8 +30,8 @@ class Lane:
         self.application.opened(LANE, self.state)
         self.end = 0
 
-    def round(self, *users: str) -> Outcome:
-        """Apply one event of each of `users`, in that order, and commit."""
+    def round(self, *users: str, behind: int = 0) -> Outcome:
+        """Apply one event of each of `users`, in that order, and commit; so many wait behind."""
         records = [
             record(
                 body(user_id=user, item_id=f"i{at % 9}", timestamp=NOW_MS + 1000 * (self.end + at)),
@@ -40,7 +41,8 @@ class Lane:
         ]  # fmt: skip
         chunks = []
         if records:
-            chunks = [Chunk(Position("recsys.behaviour.v1", LANE), self.end, records)]
+            source = Position("recsys.behaviour.v1", LANE)
+            chunks = [Chunk(source, self.end, records, behind=behind)]
             self.end = chunks[0].end
         self.state.begin()
         outcome = self.application.apply(LANE, self.state, chunks)
@@ -93,7 +95,7 @@ def test_over_the_budget_users_share_and_everything_is_learned() -> None:
     for user, count in Counter(users).items():
         slot = lane.state.users.find(user)
         assert heads["events"][slot] == count
-    owed = dict(lane.state.owed.take(9))
+    owed = dict(everything(lane.state.owed))
     for user, offset in [*lists, *((user, each.offset) for user, each in owed.items())]:
         assert offset == 4 + max(at for at, name in enumerate(users) if name == user)
 
@@ -118,17 +120,43 @@ def test_a_list_that_waits_too_long_is_written_whatever_the_budget(
     assert len(lane.state.owed) == 0
 
 
+def test_while_many_wait_to_be_learned_lists_wait_as_long_as_they_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(lists_per_s_max=1_000)
+    begun_ms, answers = user_lanes._now_ms(), {}
+    for ms in range(0, 4_000, 100):
+        monkeypatch.setattr(user_lanes, "_now_ms", lambda ms=ms: begun_ms + ms)
+        answers[ms] = answered(lane.round(*"abcabdef", behind=1_000))
+    counts = Counter(user for lists in answers.values() for user, _ in lists)
+    assert set(counts) == set("abcdef")
+    assert max(counts.values()) <= 3, "each of them is active forty times"
+    first = {user: min(ms for ms in answers if user in dict(answers[ms])) for user in counts}
+    assert max(first.values()) <= 2_000 - 100
+    assert answered(lane.round("a", "a", behind=0)) != []
+    assert len(lane.state.owed) == 0
+
+
+def test_the_more_wait_the_fewer_lists_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, now_ms = Lane(lists_per_s_max=1_000), user_lanes._now_ms()
+    monkeypatch.setattr(user_lanes, "_now_ms", lambda: now_ms)  # nothing falls due
+    users = [f"u{n}" for n in range(400)]
+    none, half = (len(answered(lane.round(*users, behind=behind))) for behind in (1_000, 500))
+    assert none == 0
+    assert 0 < half <= 250 < 400
+
+
 def test_a_round_that_is_taken_back_owes_what_it_owed_before() -> None:
     lane = Lane(lists_per_s_max=0.001)
     lane.round("a")
-    before = lane.state.owed.take(9)
+    before = everything(lane.state.owed)
     chunk = Chunk(
         Position("recsys.behaviour.v1", LANE), 1, [record(body(user_id="b"), b"b", offset=1)]
     )
     lane.state.begin()
     lane.application.apply(LANE, lane.state, [chunk])
     lane.state.rollback()
-    assert lane.state.owed.take(9) == before
+    assert everything(lane.state.owed) == before
 
 
 def test_a_list_waits_no_longer_for_a_clock_that_is_set_back(

@@ -11,7 +11,7 @@ OFFSETS = st.sets(st.integers(10, 60), min_size=2).map(sorted)
 
 def a_chunk(offsets, released=None):
     records = [record(b"x", offset=offset) for offset in offsets]
-    return Chunk(Position("t", 0), 10, records, released or (lambda: None))
+    return Chunk(Position("t", 0), 10, records, released or (lambda: None), behind=7)
 
 
 @given(OFFSETS, st.data())
@@ -22,6 +22,7 @@ def test_a_split_leaves_no_gap(offsets, data):
     head, rest = chunk.split(count)
     assert head.records + rest.records == chunk.records
     assert (head.start, rest.start, rest.end) == (chunk.start, head.end, chunk.end)
+    assert head.end + head.behind == rest.end + rest.behind == chunk.end + 7
     head.release()
     assert released == []
     rest.release()
@@ -33,3 +34,4 @@ def test_since_drops_what_took_effect(offsets, position):
     rest = a_chunk(offsets).since(position)
     assert [r.offset for r in rest.records] == [o for o in offsets if o >= position]
     assert rest.start == max(10, position)
+    assert rest.behind == 7

@@ -123,3 +123,24 @@ async def test_what_is_under_way_is_bounded_and_given_back(
         assert together(application) == expected(COUNT)
         assert most[0] == 0
         await until(lambda: not any(consumer._under_way.values()))
+
+
+async def test_a_chunk_says_how_many_lie_behind_it(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "CHUNK_RECORDS_MAX", 20)
+    async with toy.worker() as (worker, application):
+        consumer, chunks = worker.app.consumer, []
+        callback = consumer.callback
+
+        async def watched(message: Any) -> None:
+            chunks.append(message.value)
+            await callback(message)
+
+        monkeypatch.setattr(consumer, "callback", watched)
+        await toy.produce(COUNT)
+        await until(lambda: application.count >= COUNT)
+    ends = {chunk.source: chunk.end for chunk in chunks}
+    assert all(chunk.end + chunk.behind <= ends[chunk.source] for chunk in chunks)
+    assert {chunk.source for chunk in chunks if not chunk.behind} == set(ends)
+    assert max(chunk.behind for chunk in chunks) >= 20

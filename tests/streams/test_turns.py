@@ -3,7 +3,9 @@
 import asyncio
 import time
 
-from streams.turns import HURRY_S, Turns
+import pytest
+
+from streams.turns import HURRIED_ROUND_S, HURRY_S, ROUND_S, TURN_S, Turns
 
 
 async def test_starts_are_spread_in_the_order_of_asking() -> None:
@@ -42,9 +44,28 @@ async def test_so_many_run_at_once() -> None:
 
 async def test_rounds_are_short_for_a_while_after_somebody_waits(monkeypatch):
     all_lanes = Turns(8, 200)
-    assert not all_lanes.hurried
+    assert all_lanes.round_s == ROUND_S
     all_lanes.hurry()
-    assert all_lanes.hurried
+    assert all_lanes.round_s == HURRIED_ROUND_S
     later = time.monotonic() + HURRY_S
     monkeypatch.setattr("streams.turns.time.monotonic", lambda: later + 0.1)
-    assert not all_lanes.hurried
+    assert all_lanes.round_s == ROUND_S
+
+
+async def test_the_more_lanes_are_busy_the_shorter_is_each_ones_round():
+    turns, seen = Turns(1), []
+
+    async def one() -> None:
+        async with turns:
+            await asyncio.sleep(0)
+            seen.append(turns.round_s)
+
+    async with turns:
+        assert turns.round_s == ROUND_S
+        given_up = asyncio.create_task(one())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert turns.round_s == ROUND_S, "who no longer waits has no share"
+    await asyncio.gather(*(one() for _ in range(10)))
+    assert seen == [pytest.approx(min(ROUND_S, TURN_S / lanes)) for lanes in range(10, 0, -1)]

@@ -41,6 +41,21 @@ def test_what_is_urgent_passes_a_backlog_and_takes_half_at_most():
     ]  # fmt: skip
 
 
+def test_what_is_left_lies_behind_what_is_taken():
+    waiting = Waiting()
+    for first in (0, 30):
+        waiting.put(chunk(EVENTS, first, 30))
+    waiting.put(chunk(ASKED, 0, 3))
+    last = chunk(EVENTS, 60, 30)
+    last.behind = 500
+    waiting.put(last)
+    taken = waiting.take(40, START)
+    assert [(each.end, each.behind) for each in taken] == [(30, 560), (40, 550)]
+    taken = waiting.take(60, {EVENTS: 40, ASKED: 0})
+    behind = {each.source: each.behind for each in taken}
+    assert behind == {EVENTS: 500 + 90 - taken[-1].end, ASKED: 0}
+
+
 def test_what_was_read_before_is_freed_and_a_gap_is_read_again():
     freed, again = [], []
     waiting = Waiting()
