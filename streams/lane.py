@@ -162,7 +162,7 @@ class Lane(Generic[S]):
                     await self._open_until_done()
                 await self._round()
             if self._held and self._state is not None:
-                await self._apply_and_commit(self._state, [])
+                await self._apply_and_commit(due=True)
             if self._writing is not None:
                 await asyncio.wait([self._writing])
             await self._snapshot_in_background()
@@ -249,17 +249,8 @@ class Lane(Generic[S]):
     async def _round(self) -> None:
         due = await self._wait()
         async with self._turns:
-            chunks = [] if self._paused else self._waiting.take(self._room, self.positions)
-            state = self._state
-            assert state is not None
-            if chunks or (self._held if self._paused else due):
-                self._resting.clear()
-                try:
-                    await self._apply_and_commit(state, chunks)
-                finally:
-                    self._resting.set()
-                    for chunk in chunks:
-                        chunk.release()
+            if self._held if self._paused else due or self._waiting:
+                await self._apply_and_commit(due=due)
         if self._snapshot_due_s() == 0.0:
             await self._snapshot_in_background()
 
@@ -293,29 +284,39 @@ class Lane(Generic[S]):
         if records:
             self._record_s += 0.2 * (seconds / records - self._record_s)
 
-    async def _apply_and_commit(self, state: S, chunks: Sequence[Chunk]) -> None:
-        assert self._producer is not None
-        config, totals = self._config, self._config.totals
-        records = sum(len(chunk.records) for chunk in chunks)
-        offsets = {chunk.source: chunk.end for chunk in chunks}
-        state_at = Position(config.state_topic or "", self.number)
-        name = ""
+    async def _apply_and_commit(self, *, due: bool) -> None:
+        chunks: list[Chunk] = []
+        self._resting.clear()
         try:
-            outcome, rows, seconds = await self._apply(state, chunks)
+            await self._transaction(chunks, due)
+        finally:
+            self._resting.set()
+            self._waiting.let_go()
+            for chunk in chunks:
+                chunk.release()
+
+    async def _transaction(self, chunks: list[Chunk], due: bool) -> None:
+        """One round; what it takes is put into `chunks`."""
+        state = self._state
+        assert self._producer is not None
+        assert state is not None
+        config, totals = self._config, self._config.totals
+        state_at = Position(config.state_topic or "", self.number)
+        try:
+            applied = await self._apply(state, chunks, due)
+            if applied is None:
+                return
+            outcome, rows, seconds = applied
+            records = sum(len(chunk.records) for chunk in chunks)
+            offsets = {chunk.source: chunk.end for chunk in chunks}
             self._took(records, seconds)
             totals.spent("apply", seconds)
             if outcome.may_wait:
                 self._hold(offsets, records)
                 return
             offsets = {**self._held, **offsets}
-            writes: Mapping[Position, Sequence[Record]] = outcome.writes
-            if offsets and config.notes_positions:
-                rows.append(state_log.positions_record({**self.positions, **offsets}))
-            if rows and self._birth is None and self._snapshot_path is not None:
-                name = uuid.uuid4().hex
-                rows.append(Record(state_log.BIRTH_KEY, name.encode()))  # the last of them
-            if rows:
-                writes = {**outcome.writes, state_at: rows}
+            name = self._complete(rows, offsets)
+            writes = {**outcome.writes, state_at: rows} if rows else outcome.writes
             if writes or offsets:
                 begun = time.monotonic()
                 ends = await self._producer.commit(writes, offsets, config.group_id)
@@ -346,6 +347,16 @@ class Lane(Generic[S]):
             self._snapshot_at = float("-inf")
         self._application.committed(self.number, state)
 
+    def _complete(self, rows: list[Record], offsets: Mapping[Position, int]) -> str:
+        """Add what the lane itself notes in its state's log; the log's name where it is born."""
+        if offsets and self._config.notes_positions:
+            rows.append(state_log.positions_record({**self.positions, **offsets}))
+        if not rows or self._birth is not None or self._snapshot_path is None:
+            return ""
+        name = uuid.uuid4().hex
+        rows.append(Record(state_log.BIRTH_KEY, name.encode()))  # the last of them
+        return name
+
     def _hold(self, offsets: Mapping[Position, int], records: int) -> None:
         """Leave a round to a later commit: until then it can be taken back with the others."""
         self._held.update(offsets)
@@ -364,13 +375,20 @@ class Lane(Generic[S]):
         await self._config.compute.run(state.rollback)
 
     async def _apply(
-        self, state: S, chunks: Sequence[Chunk]
-    ) -> tuple[Outcome, list[Record], float]:
-        """What the round writes, the rows of the state it changed, and the seconds it took."""
+        self, state: S, chunks: list[Chunk], due: bool
+    ) -> tuple[Outcome, list[Record], float] | None:
+        """What the round writes, the rows of the state it changed, and the seconds it took.
+
+        It takes what waits when its work begins, not when that was handed in. None: nothing to do.
+        """
         begun = time.monotonic()
 
-        def work() -> tuple[Outcome | Awaitable[Outcome], list[Record], float]:
+        def work() -> tuple[Outcome | Awaitable[Outcome], list[Record], float] | None:
             begun = time.monotonic()  # waiting for other lanes' rounds is no work
+            if not (self._paused or self._stopping):
+                chunks.extend(self._waiting.take(self._room, self.positions))
+            if not (chunks or (self._held if self._paused else due)):
+                return None
             if not self._held:
                 state.begin()
             outcome = self._application.apply(self.number, state, chunks)
@@ -380,7 +398,10 @@ class Lane(Generic[S]):
                 rows = [] if outcome.may_wait else self._changed_rows(state)
             return outcome, rows, time.monotonic() - begun
 
-        outcome, rows, seconds = await self._config.compute.run(work)
+        applied = await self._config.compute.run(work)
+        if applied is None:
+            return None
+        outcome, rows, seconds = applied
         if inspect.isawaitable(outcome):  # it works elsewhere
             outcome = await outcome
             rows, seconds = self._changed_rows(state), time.monotonic() - begun

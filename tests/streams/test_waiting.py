@@ -1,5 +1,9 @@
 """What a round takes of what waits: in its order, and what is urgent before a backlog."""
 
+import sys
+import threading
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +68,8 @@ def test_what_was_read_before_is_freed_and_a_gap_is_read_again():
     gap.rewind = again.append
     waiting.put(gap)
     assert places(waiting.take(10, {EVENTS: 2, ASKED: 4})) == [("events", 2)]
+    assert (freed, again) == ([], [])
+    waiting.let_go()
     assert freed == [8]  # the round frees the other when it ends
     assert again == [4]
 
@@ -94,3 +100,29 @@ def test_every_record_is_taken_once_and_in_its_partitions_order(given_chunks, ro
     for source, count in put.items():
         mine = [offset for topic, offset in took if topic == source.topic]
         assert mine == list(range(count))
+
+
+@pytest.fixture
+def switching():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_what_is_put_while_another_thread_takes_is_not_lost(switching):
+    count, waiting, position, took = 3_000, Waiting(), {EVENTS: 0}, []
+
+    def put_all() -> None:
+        for at in range(count):
+            waiting.put(chunk(EVENTS, 2 * at, 2))
+
+    putting = threading.Thread(target=put_all)
+    putting.start()
+    while len(took) < 2 * count and (putting.is_alive() or len(waiting)):
+        for taken in waiting.take(3, position):
+            took += [r.offset for r in taken.records]
+            position[EVENTS] = taken.end
+    putting.join()
+    assert took == list(range(2 * count))
