@@ -76,7 +76,7 @@ class Popular(ForAll):
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """The top of all items, at most a few hundred events old."""
         table = contexts.items.tables[self.model.name]
-        query = contexts.each[-1].query
+        query = contexts[-1].query
         return Answers.same(*self.model.recommend(table, query, self.half_life), len(contexts))
 
 
@@ -118,9 +118,9 @@ class LooksAlike:
 
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """`candidates` for each; hardly anybody has photos."""
-        if all(context.photo is None for context in contexts.each):
+        if not any(contexts.photos):
             return Answers.none(len(contexts))
-        return Answers.of([self.candidates(context) for context in contexts.each])
+        return Answers.of([self.candidates(context) for context in contexts])
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The nearest products with positive cosine, of the photo's category where it has one."""
@@ -180,12 +180,13 @@ class Newest(ForAll):
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """The newest products with fewer than `events_max` events; the newest scores 1."""
         listed = contexts.catalogue.newest()
-        most = 4 * int(contexts.queries.limits.max())
-        slots = np.empty(min(most, len(listed)), np.int32)
+        most, count = 4 * contexts.queries.limits, len(contexts)
+        slots = np.empty(min(int(most.max()), len(listed)), np.int32)
         scores = np.empty(len(slots), np.float32)
         rows = contexts.items.tables[Popularity.name].rows
-        count = _rarely_seen(listed, rows, self.events_max, slots, scores)
-        return Answers.same(slots[:count], scores[:count], len(contexts))
+        found = _rarely_seen(listed, rows, self.events_max, slots, scores)
+        stops = np.minimum(most, found)  # who else is asked for must not matter to a list
+        return Answers(slots[:found], scores[:found], np.zeros(count, np.int64), stops)
 
 
 @dataclass
@@ -213,7 +214,7 @@ class Category(ForAll):
         wanted = [code for code in dict.fromkeys(codes.ravel().tolist()) if code != NONE]
         if not wanted:
             return Answers.none(count)
-        last = contexts.each[-1]
+        last = contexts[-1]
         tops = Answers.of([self._top(last, code) for code in wanted])
         slots = np.empty(count * self.categories * self.per_category, np.int32)
         scores = np.empty(len(slots), np.float32)

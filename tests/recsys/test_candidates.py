@@ -8,7 +8,6 @@ import pytest
 from recsys import candidates
 from recsys.board import Board
 from recsys.candidates import UnknownSourceError, built_in, choose_sources
-from recsys.contexts import Contexts
 from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.speakers import Alone, Source, Together, speakers_of
 from streams.events import Product
@@ -93,7 +92,7 @@ def test_readings_of_the_same_lists_say_together_what_each_says_alone():
         [Alone(r, g.column + n) for g in groups for n, r in enumerate(g.readings)],
     ):
         board = Board([1.0] * len(world.pipeline.sources))
-        contexts = Contexts.of([context])
+        contexts = context.alone()
         board.open(contexts.usable, np.array([5]))
         for speaker in made:
             speaker.speak(contexts, board)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from models.base import empty_answer
 from models.mf import FactorsConfig
 from recsys.item_updates import ItemUpdates
-from recsys.pipeline import Pipeline, PipelineConfig
+from recsys.pipeline import PipelineConfig
 from recsys.rank import RankConfig
 from recsys.rerank import RerankConfig
+from recsys.scorer import Scorer
 from recsys.user_state import StateLimits
 from recsys.warm_up import practise
 from streams.events import CandidateFilter, Product, RecommendationRequest
@@ -210,13 +211,13 @@ def test_lists_on_the_way_are_those_after_each_event(threads, log, want):
 
 def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
     scored_by = []
-    score = Pipeline._score_part
+    score = Scorer.score_part
 
     def noted(self, contexts):
         scored_by.append(threading.current_thread().name)
         return score(self, contexts)
 
-    monkeypatch.setattr(Pipeline, "_score_part", noted)
+    monkeypatch.setattr(Scorer, "score_part", noted)
     found = []
     for threads in (1, 2):
         world = World(PipelineConfig(threads=threads))
@@ -227,10 +228,8 @@ def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
         scored_by.clear()
         slots = [slot for slot in range(len(world.users)) if world.users.ids.name(slot)]
         for count in (1, 5, 6, 7, 32):
-            asked = [
-                world.pipeline.ask(world.users, slots[n % len(slots)], (START_S + 10**6) * 1000)
-                for n in range(count)
-            ]
+            some = [slots[n % len(slots)] for n in range(count)]
+            asked = world.pipeline.ask(world.users, some, [(START_S + 10**6) * 1000] * count)
             lists = world.pipeline.answer(world.users, asked)
             found.append([(world.ids(r), r.scores.tolist(), r.carriers.tolist()) for r in lists])
         world.pipeline.close()
@@ -245,7 +244,7 @@ def test_sources_of_others_are_asked_on_one_thread(monkeypatch):
     plugged = {"mine": lambda: SimpleNamespace(name="mine", candidates=lambda _: empty_answer())}
     monkeypatch.setattr("recsys.candidates.plugged_in", lambda: plugged)
     world = World(PipelineConfig(sources=("own", "mine"), threads=2))
-    assert world.pipeline._helper is None
+    assert world.pipeline.scorer._helper is None
 
 
 def test_a_list_is_made_even_where_its_user_is_forgotten_meanwhile(monkeypatch):
@@ -304,15 +303,20 @@ def test_a_list_since_the_last_event_need_not_be_made_twice():
     now_ms = (START_S + 50_000) * 1000
     user = world.users.find("u3")
     world.recommend("u3", START_S + 50_000)
-    made = world.pipeline.before_step(world.users, user, now_ms).scored
-    assert made is not None
-    assert made is world.pipeline.before_step(world.users, user, now_ms + 60_000).scored
+
+    def before_step(then_ms):
+        (look,) = world.pipeline.looks.before_steps(world.users, [user], [then_ms])
+        return look
+
+    made = before_step(now_ms)
+    assert made.scored is not None
+    assert before_step(now_ms + 60_000).among is made.among
     world.learn([Event("u3", "i1", "purchase", START_S + 50_000)])
-    anew = world.pipeline.before_step(world.users, user, now_ms)
+    anew = before_step(now_ms)
     assert anew.scored is None
-    world.pipeline.settle()
+    world.pipeline.looks.settle()
     assert anew.scored is not None
-    assert anew.scored is not made
+    assert anew.among is not made.among
 
 
 def test_the_ranker_learns_and_its_weights_come_back():
