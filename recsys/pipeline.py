@@ -164,13 +164,17 @@ class Pipeline:
         at_once = len(users.shown) > 0 or chunk.any_shown
         for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
             chunk.apply(stop, batch.users[wanted])
-            if wanted:
-                slots, times_ms = batch.users[wanted].tolist(), batch.times_ms[wanted].tolist()
-                photos = [photo_of(event) for event in wanted]
+            while wanted:
+                room = LISTS_AT_ONCE - len(waiting)
+                now, wanted = wanted[:room], wanted[room:]
+                slots, times_ms = batch.users[now].tolist(), batch.times_ms[now].tolist()
+                photos = [photo_of(event) for event in now]
                 asked.append(self.ask(users, slots, times_ms, k, photos))
                 self.looks.expect(asked[-1].moments)
-                waiting += wanted
-            if at_once or len(waiting) >= LISTS_AT_ONCE:
+                waiting += now
+                if len(waiting) == LISTS_AT_ONCE:
+                    self._answer_waiting(users, asked, waiting, lists)
+            if at_once:
                 self._answer_waiting(users, asked, waiting, lists)
         self._answer_waiting(users, asked, waiting, lists)
         return chunk.updates(), lists
