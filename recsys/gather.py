@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.base import NO_SLOTS, Queries
 from models.columns import NONE, Slots
-from models.history import CONTEXT_SIZE, RECENT_SIZE, newest_liked, read_history
+from models.history import CONTEXT_SIZE, RECENT_SIZE, entries_of, newest_liked, read_history
 from models.kernels import kernel
 from recsys.catalogue import Catalogue
 from recsys.contexts import Contexts
@@ -41,32 +41,30 @@ def gather(
         allowed: the filter of a request for these lists.
         similar_to: what a request's lists are to be like.
     """
-    items, count = users.items, len(slots)
+    items, heads, count = users.items, users.heads.rows, len(slots)
     user_slots, now_s = np.array(slots, np.int32), np.array(times_ms, np.int64) / 1000.0
-    past = History.empty(users.entries_of(user_slots), count * RECENT_SIZE)
-    usable = np.empty((count, len(listable)), np.bool_)
+    past = History.empty(entries_of(user_slots, heads), count * RECENT_SIZE)
+    usable, tokens = np.empty((count, len(listable)), np.bool_), np.empty(count, np.uint32)
+    bounds = np.empty((4, count + 1), np.int64)
     near, far = (
-        (np.empty(room, np.int32), np.empty(room, np.float32), np.empty(room, np.float32),
-         np.empty(count + 1, np.int64))
-        for room in (count * (CONTEXT_SIZE + len(similar_to)),
-                     count * (RECENT_SIZE + len(similar_to)))
-    )  # fmt: skip
-    starts, recent_starts = np.empty(count + 1, np.int64), np.empty(count + 1, np.int64)
-    tokens = np.empty(count, np.uint32)
+        (np.empty(count * most, np.int32), np.empty((2, count * most), np.float32))
+        for most in (CONTEXT_SIZE + len(similar_to), RECENT_SIZE + len(similar_to))
+    )
     _gather(
-        user_slots, now_s, users.heads.rows, users.pages.rows, np.array(had, np.int64), listable,
-        similar_to, powers_of(position_decay, max(CONTEXT_SIZE, len(similar_to))),
+        user_slots, now_s, heads, users.pages.rows, np.array(had, np.int64), listable, similar_to,
+        powers_of(position_decay, max(CONTEXT_SIZE, len(similar_to))),
         past.items, past.first_s, past.last_s, past.counts, past.weights, past.types, past.recent,
-        starts, recent_starts, usable, *near, *far, tokens,
+        *near, *far, bounds, usable, tokens,
     )  # fmt: skip
+    starts, recent_starts, near_starts, far_starts = bounds
     clocks, limits = np.full(count, items.clock.now), np.full(count, limit, np.int64)
     nobody = [None] * count
     queries, longer = (
         Queries(
-            spoken[: bounds[-1]], weights[: bounds[-1]], ages_s[: bounds[-1]], bounds, clocks,
-            usable, limits, tastes or nobody,
+            spoken[: ends[-1]], said[0, : ends[-1]], said[1, : ends[-1]], ends, clocks, usable,
+            limits, tastes or nobody,
         )
-        for spoken, weights, ages_s, bounds in (near, far)
+        for (spoken, said), ends in ((near, near_starts), (far, far_starts))
     )  # fmt: skip
     return Contexts(
         items, catalogue, past.between(slice(starts[-1]), slice(recent_starts[-1])), starts,
@@ -91,14 +89,17 @@ def powers_of(decay: float, count: int) -> NDArray[np.float32]:
 def _gather(
     slots: Any, now_s: Any, heads: Any, pages: Any, had: Any, listable: Any, first: Any,
     powers: Any, items: Any, first_s: Any, last_s: Any, counts: Any, weights: Any, types: Any,
-    recent: Any, starts: Any, recent_starts: Any, usable: Any,
-    near: Any, near_weights: Any, near_ages_s: Any, near_starts: Any,
-    far: Any, far_weights: Any, far_ages_s: Any, far_starts: Any, tokens: Any,
+    recent: Any, near: Any, near_said: Any, far: Any, far_said: Any, bounds: Any, usable: Any,
+    tokens: Any,
 ) -> None:  # fmt: skip
-    starts[0], recent_starts[0], near_starts[0], far_starts[0] = 0, 0, 0, 0
+    """Of `near_said` and `far_said` the rows are weights and ages in seconds.
+
+    The rows of `bounds` are where each list's entries start, its newest, its near, its far items.
+    """
+    bounds[:, 0] = 0
     for n in range(len(slots)):
-        start, newest_at, tokens[n] = starts[n], recent_starts[n], 0
-        filled, newest = 0, 0
+        start, newest_at, to, at = bounds[0, n], bounds[1, n], bounds[2, n], bounds[3, n]
+        filled, newest, tokens[n] = 0, 0, 0
         if slots[n] != NONE:
             filled, newest = read_history(
                 slots[n], heads, pages, items[start:], first_s[start:], last_s[start:],
@@ -106,21 +107,19 @@ def _gather(
             )  # fmt: skip
             tokens[n] = heads[slots[n]].token
         stop = start + filled
-        starts[n + 1], recent_starts[n + 1] = stop, newest_at + newest
         usable[n] = listable
-        for at in range(start, stop):
-            if not weights[at] > 0 or types[at] & had[n]:
-                usable[n, items[at]] = False
-        at = far_starts[n]
+        for m in range(start, stop):
+            if not weights[m] > 0 or types[m] & had[n]:
+                usable[n, items[m]] = False
         said = newest_liked(
             items[start:stop], last_s[start:stop], weights[start:stop],
             recent[newest_at : newest_at + newest], first, now_s[n], 1.0, RECENT_SIZE, far[at:],
-            far_weights[at:], far_ages_s[at:],
+            far_said[0, at:], far_said[1, at:],
         )  # fmt: skip
-        far_starts[n + 1] = at + said
-        to = near_starts[n]
         heard = min(said, max(CONTEXT_SIZE, len(first)))
         for m in range(heard):
-            near[to + m], near_ages_s[to + m] = far[at + m], far_ages_s[at + m]
-            near_weights[to + m] = far_weights[at + m] * powers[m]
-        near_starts[n + 1] = to + heard
+            near[to + m] = far[at + m]
+            near_said[0, to + m] = far_said[0, at + m] * powers[m]
+            near_said[1, to + m] = far_said[1, at + m]
+        bounds[0, n + 1], bounds[1, n + 1] = stop, newest_at + newest
+        bounds[2, n + 1], bounds[3, n + 1] = to + heard, at + said

@@ -165,13 +165,13 @@ class Pipeline:
         for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
             chunk.apply(stop, batch.users[wanted])
             while wanted:
-                room = LISTS_AT_ONCE - len(waiting)
-                now, wanted = wanted[:room], wanted[room:]
-                slots, times_ms = batch.users[now].tolist(), batch.times_ms[now].tolist()
-                photos = [photo_of(event) for event in now]
+                some = wanted[: LISTS_AT_ONCE - len(waiting)]
+                del wanted[: len(some)]
+                slots, times_ms = batch.users[some].tolist(), batch.times_ms[some].tolist()
+                photos = [photo_of(event) for event in some]
                 asked.append(self.ask(users, slots, times_ms, k, photos))
                 self.looks.expect(asked[-1].moments)
-                waiting += now
+                waiting += some
                 if len(waiting) == LISTS_AT_ONCE:
                     self._answer_waiting(users, asked, waiting, lists)
             if at_once:

@@ -131,18 +131,14 @@ class UserState:
 
     def history(self, slot: int) -> History:
         """A user's items: copies, so that they stay as they are. Slot -1 has none."""
-        room = History.empty(self.entries_of(np.array([slot])))
-        filled = newest = 0
-        if slot != NONE:
-            filled, newest = history.read_history(
-                slot, self.heads.rows, self.pages.rows, room.items, room.first_s, room.last_s,
-                room.counts, room.weights, room.types, room.recent,
-            )  # fmt: skip
+        if slot == NONE:
+            return History.empty(0, 0)
+        room = History.empty(int(self.heads["entries"][slot]))
+        filled, newest = history.read_history(
+            slot, self.heads.rows, self.pages.rows, room.items, room.first_s, room.last_s,
+            room.counts, room.weights, room.types, room.recent,
+        )  # fmt: skip
         return room.between(slice(filled), slice(newest))
-
-    def entries_of(self, slots: Slots) -> int:
-        """How many items those users may have in all; slot -1 has none."""
-        return int(self.heads["entries"][slots[slots != NONE]].sum())
 
     def see_impressions(
         self, users: Slots, items: Slots, shown: NDArray[np.bool_], answers: NDArray[np.bool_],
