@@ -8,6 +8,7 @@ import pytest
 from recsys import candidates
 from recsys.board import Board
 from recsys.candidates import UnknownSourceError, built_in, choose_sources
+from recsys.contexts import Contexts
 from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.speakers import Alone, Source, Together, speakers_of
 from streams.events import Product
@@ -75,6 +76,25 @@ def test_newest_are_those_few_have_seen():
         world.catalogue.put(Product(item_id=f"i{n}"))
     world.learn([Event(f"u{n}", "i3", "view", START_S + n) for n in range(9)])
     assert answers_of(world, "newest", "nobody") == ["i2", "i1", "i0"]
+
+
+def test_no_list_depends_on_who_else_asks_for_more():
+    world = World()
+    world.learn(seeded_log(50))
+    for n in range(700):
+        world.catalogue.put(Product(item_id=f"new{n}"))
+    user, now_ms = world.users.find("u1"), START_S * 1000 + 10**9
+    few, many = (world.pipeline.context_for(world.users, user, now_ms, k).alone() for k in (5, 90))
+    both = Contexts.joined([few, many])
+    for source in world.pipeline.sources:
+        answers = [source.candidates(context) for context in (few[0], many[0])]
+        if hasattr(source, "candidates_of_all"):
+            together = source.candidates_of_all(both)
+            for number, (slots, scores) in enumerate(answers):
+                np.testing.assert_array_equal(together.to(number)[0], slots)
+                np.testing.assert_array_equal(together.to(number)[1], scores)
+    newest = next(source for source in world.pipeline.sources if source.name == "newest")
+    assert [len(newest.candidates_of_all(both).to(n)[0]) for n in (0, 1)] == [120, 360]
 
 
 def test_readings_of_the_same_lists_say_together_what_each_says_alone():
