@@ -59,7 +59,7 @@ class History:
     counts: NDArray[np.uint16]  # (n,)
     weights: NDArray[np.float32]  # (n,), sums of event weights; negative: disliked
     types: NDArray[np.uint16]  # (n,), one bit a type of event
-    recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 32
+    recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 64
 
     @classmethod
     def empty(cls, entries: int, newest: int = history.RECENT_SIZE) -> "History":
