@@ -58,6 +58,7 @@ class Queries:
 
     items: Slots  # (m,)
     weights: NDArray[np.float32]  # (m,)
+    ages_s: NDArray[np.float32]  # (m,)
     starts: NDArray[np.int64]  # (n + 1,), the items of query i are [starts[i], starts[i + 1])
     clocks: NDArray[np.float64]  # (n,)
     usable: NDArray[np.bool_]  # (n, n_items)
@@ -74,6 +75,7 @@ class Queries:
         return cls(
             joined(items),
             joined([query.weights for query in queries]),
+            joined([query.ages_s for query in queries]),
             starts_of(items),
             np.array([query.clock for query in queries], np.float64),
             usable,
@@ -81,13 +83,35 @@ class Queries:
             [query.taste for query in queries],
         )
 
+    @classmethod
+    def joined(cls, several: Sequence["Queries"], usable: NDArray[np.bool_]) -> "Queries":
+        """Those of several, one behind the other; `usable` has the masks of all."""
+        return cls(
+            joined([each.items for each in several]),
+            joined([each.weights for each in several]),
+            joined([each.ages_s for each in several]),
+            joined_starts([each.starts for each in several]),
+            joined([each.clocks for each in several]),
+            usable,
+            joined([each.limits for each in several]),
+            [taste for each in several for taste in each.tastes],
+        )
+
     def part(self, first: int, last: int) -> "Queries":
         """Those from the first to before the last, as views."""
         at, end = self.starts[first], self.starts[last]
         return Queries(
-            self.items[at:end], self.weights[at:end], self.starts[first : last + 1] - at,
-            self.clocks[first:last], self.usable[first:last], self.limits[first:last],
-            self.tastes[first:last],
+            self.items[at:end], self.weights[at:end], self.ages_s[at:end],
+            self.starts[first : last + 1] - at, self.clocks[first:last], self.usable[first:last],
+            self.limits[first:last], self.tastes[first:last],
+        )  # fmt: skip
+
+    def to(self, number: int) -> Query:
+        """One of them."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return Query(
+            self.items[part], self.weights[part], self.ages_s[part], float(self.clocks[number]),
+            self.usable[number], int(self.limits[number]), self.tastes[number],
         )  # fmt: skip
 
 
@@ -142,6 +166,17 @@ def starts_of(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     [0, 2, 2, 5]
     """
     return np.array([0, *accumulate(map(len, parts))], np.int64)
+
+
+def joined_starts(each: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The starts of parts that lie one behind the other.
+
+    >>> joined_starts([np.array([0, 2, 5]), np.array([0, 1])]).tolist()
+    [0, 2, 5, 6]
+    """
+    ends = accumulate(int(starts[-1]) for starts in each)
+    behind = [starts[1:] + end for starts, end in zip(each[1:], ends, strict=False)]
+    return joined([each[0], *behind])
 
 
 class Model(Protocol):

@@ -206,6 +206,16 @@ def _drop_recent(recent: Any, number: int) -> None:
 
 
 @kernel
+def entries_of(slots: Any, heads: Any) -> int:
+    """How many entries some users have in all; slot -1 has none."""
+    entries = 0
+    for slot in slots:
+        if slot != NONE:
+            entries += heads[slot].entries
+    return entries
+
+
+@kernel
 def read_history(
     slot: int, heads: Any, pages: Any,
     items: Any, first_s: Any, last_s: Any, counts: Any, weights: Any, types: Any, recent: Any,

@@ -63,21 +63,27 @@ class Popularity:
 
     def recommend(self, table: Table, query: Query, half_life: int = 2) -> tuple[Slots, Scores]:
         """The most popular items at one of the half-lives (its index); at most 256 events old."""
+        return self.top(table, query.clock, len(query.usable), half_life)
+
+    def top(
+        self, table: Table, clock: float, items: int, half_life: int = 2
+    ) -> tuple[Slots, Scores]:
+        """The most popular of the first so many items by a clock; at most 256 events old."""
         known = self._tops.get(half_life)
-        size = min(len(query.usable), table.size)
+        size = min(items, table.size)
         if known is not None:
-            clock, items, slots, scores = known
-            fresh = 0 <= query.clock - clock < self.config.refresh_events
-            if fresh and items == size and len(slots):
+            then, among, slots, scores = known
+            fresh = 0 <= clock - then < self.config.refresh_events
+            if fresh and among == size and len(slots):
                 return slots, scores
         if not size:
             return empty_answer()
         everything = np.arange(size, dtype=np.int32)
-        scores = self.scores_of(table, half_life, query.clock, everything)
+        scores = self.scores_of(table, half_life, clock, everything)
         count = min(self.config.top, size)
         slots = np.argpartition(-scores, count - 1)[:count].astype(np.int32)
         slots = slots[scores[slots] > 0.0]
-        self._tops[half_life] = (query.clock, size, slots, scores[slots])
+        self._tops[half_life] = (clock, size, slots, scores[slots])
         return slots, scores[slots]
 
     def carriers(self, table: Table, query: Query, items: Slots) -> Slots:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Answers
+from models.base import Answers, joined, joined_starts
 from models.columns import NONE, Slots
 from models.item_knn import Read
 from models.kernels import kernel
@@ -44,6 +44,18 @@ class Unions:
         """The union of one list."""
         bounds = np.array([0, len(candidates)])
         return cls(candidates.items, candidates.scores, candidates.found, bounds)
+
+    @classmethod
+    def joined(cls, several: "Sequence[Unions]") -> "Unions":
+        """Those of several, at least one, one behind the other."""
+        if len(several) == 1:
+            return several[0]
+        return cls(
+            joined([each.items for each in several]),
+            joined([each.scores for each in several]),
+            joined([each.found for each in several]),
+            joined_starts([each.starts for each in several]),
+        )
 
     def part(self, number: int) -> slice:
         """The rows of a list."""

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from models.baselines.base import Baseline
 from models.kernels import kernel
 from models.metrics import MISSED, Lists, Ranks
+from recsys.asked import LISTS_AT_ONCE
 from recsys.catalogue import Catalogue
 from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.event_batch import EventBatch
 from recsys.factorise import RefitPlan, factorise
 from recsys.item_state import ItemState
-from recsys.pipeline import LISTS_AT_ONCE, Pipeline, PipelineConfig, default_models
+from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.user_state import StateLimits, UserState
 from recsys.warm_up import practise
 from streams.events import RankedItem
@@ -216,10 +217,8 @@ class ServedMethod:
         slots = [self._users.find(self._log.user_ids[user]) for user in newest.tolist()]
         started = time.process_time()
         for at in range(0, len(slots), LISTS_AT_ONCE):
-            asked = [
-                self.pipeline.ask(self._users, slot, later_ms)
-                for slot in slots[at : at + LISTS_AT_ONCE]
-            ]
+            some = slots[at : at + LISTS_AT_ONCE]
+            asked = self.pipeline.ask(self._users, some, [later_ms] * len(some))
             self.pipeline.answer(self._users, asked)
         return (time.process_time() - started) / max(len(slots), 1) * 1e6
 

@@ -1,7 +1,6 @@
 """The user half of a chunk: apply its events in order, and note what items and ranker learn."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,31 +9,22 @@ from models import history
 from models.base import NO_SLOTS
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
+from recsys.asked import LISTS_AT_ONCE
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.item_updates import Example, ItemUpdates
-from recsys.rank import Look, Rank
+from recsys.looks import Look, Looks
 from recsys.user_state import SWEEP_EVENTS, UserState
-
-
-class Looker(Protocol):
-    """What a chunk needs of the pipeline: a look at a user's candidates before a step."""
-
-    @property
-    def rank(self) -> Rank: ...
-
-    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Look: ...
-
-    def settle(self) -> None:
-        """Score what was looked at."""
 
 
 class ChunkLearner:
     """One chunk on its way through the user half."""
 
     def __init__(
-        self, looker: Looker, users: UserState, batch: EventBatch, weights: NDArray[np.float32]
+        self, looks: Looks, users: UserState, batch: EventBatch, weights: NDArray[np.float32]
     ) -> None:
-        self.looker, self.users, self.batch, self.weights = looker, users, batch, weights
+        self.looks, self.users, self.batch, self.weights = looks, users, batch, weights
+        self._users: list[int] = batch.users.tolist()
+        looks.begin()
         count = len(batch)
         self.done = 0
         self.times_s = np.clip(batch.times_ms // 1000, 1, 2**32 - 1).astype(np.uint32)
@@ -67,7 +57,7 @@ class ChunkLearner:
 
     def _sample(self) -> list[int]:
         """Events that become examples if they start a step: by their hash, never by load."""
-        rank = self.looker.rank
+        rank = self.looks.rank
         share = rank.config.train_share(rank.ranker.lists, rank.ranker.looks)
         drawn = (self._mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
         sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
@@ -91,16 +81,38 @@ class ChunkLearner:
     def _apply_sampled(self, stop: int) -> None:
         """Apply events up to `stop`, looking at users right before their sampled steps."""
         start = self.done
-        heads = self.users.heads
+        while start < stop:
+            end, sampled = self._until_changed(start, stop)
+            self._look(sampled)
+            self._apply(start, end)
+            start = end
+
+    def _until_changed(self, start: int, stop: int) -> tuple[int, list[int]]:
+        """How far users are as they were before their sampled events; and those events."""
+        sampled: list[int] = []
+        changed: set[int] = set()
+        at = start
         while self._sampled and self._sampled[0] < stop:
-            event = self._sampled.pop(0)
-            self._apply(start, event)
-            start = event
-            user = int(self.batch.users[event])
-            if not heads["events"][user] or heads["last_s"][user] != self.times_s[event]:
-                time_ms = int(self.batch.times_ms[event])
-                self._captured.append((event, self.looker.before_step(self.users, user, time_ms)))
-        self._apply(start, stop)
+            event = self._sampled[0]
+            changed.update(self._users[at:event])
+            if self._users[event] in changed or len(sampled) == LISTS_AT_ONCE:
+                return event, sampled
+            at = event
+            sampled.append(self._sampled.pop(0))
+        return stop, sampled
+
+    def _look(self, sampled: list[int]) -> None:
+        heads, times_ms = self.users.heads, self.batch.times_ms
+        users = [self._users[event] for event in sampled]
+        steps = [
+            (event, user)
+            for event, user in zip(sampled, users, strict=True)
+            if not heads["events"][user] or heads["last_s"][user] != self.times_s[event]
+        ]
+        if steps:
+            events, users = [event for event, _ in steps], [user for _, user in steps]
+            looks = self.looks.before_steps(self.users, users, times_ms[events].tolist())
+            self._captured += zip(events, looks, strict=True)
 
     def _apply(self, start: int, stop: int) -> None:
         if start >= stop:
@@ -144,13 +156,14 @@ class ChunkLearner:
         examples = []
         batch = self.batch
         if self._captured:
-            self.looker.settle()
+            self.looks.settle()
         for event, look in self._captured:
-            if not self.applied[event] or look.scored is None:
+            scored = look.scored
+            if not self.applied[event] or scored is None:
                 continue
             step = (batch.users[event:] == batch.users[event]) & self.applied[event:]
             step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
-            examples.append(self.looker.rank.example(look.scored, batch.items[event:][step]))
+            examples.append(self.looks.rank.example(scored, batch.items[event:][step]))
         return examples
 
 

@@ -9,36 +9,46 @@ Serving learns and then recommends; evaluation recommends and then learns. Same 
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.audience import Audience
-from models.base import NO_SLOTS, Model
+from models.base import NO_SLOTS, Model, Scores, joined, starts_of
 from models.columns import NONE, Slots
 from models.item_knn import ItemKnn
 from models.mapping import ImageMapping, association
 from models.mf import MatrixFactorisation
 from models.popularity import Popularity
 from models.profile import Profile, unit
-from recsys.board import Board, Unions
+from recsys.asked import LISTS_AT_ONCE, Asked, Moment, moments
+from recsys.board import Unions
 from recsys.candidates import built_in, choose_sources
 from recsys.catalogue import Catalogue
-from recsys.contexts import Context, Contexts, queries_of
+from recsys.contexts import Context, Contexts
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
+from recsys.gather import gather
 from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.learn import ChunkLearner, stretches
+from recsys.looks import Looks
 from recsys.photos import Photo
 from recsys.placed import Policy, exploration, include
-from recsys.rank import Look, Rank, RankConfig, Scored, hear_photo
+from recsys.rank import Rank, RankConfig
 from recsys.ranked import Ranked, Sayings
-from recsys.rerank import IMPRESSION_HALF_LIFE_S, RerankConfig, choose, fill, usable_items
+from recsys.rerank import (
+    IMPRESSION_HALF_LIFE_S,
+    RerankConfig,
+    choose,
+    choose_best,
+    fill,
+    listable_items,
+)
 from recsys.rules import Rules
-from recsys.speakers import Source, speakers_of
+from recsys.scorer import Scorer
+from recsys.speakers import Source
 from recsys.user_state import UserState
 from recsys.variants import Variant, Variants
 from recsys.vectors import ProductVectors
@@ -49,11 +59,6 @@ EVENT_WEIGHTS = {
     "dislike": -1.0, "rating": 1.0, "impression": 0.0,
 }  # fmt: skip
 RATING_BEST = 5.0
-NEWEST_LISTS = 512  # lists remembered for the step that follows them, some 25 KB each
-LISTS_AT_ONCE = 32
-SHARED_LISTS_MIN = 6  # fewer are scored sooner than another thread wakes up
-
-Moment = tuple[int, int, int, int]  # a user as they were once: see `_moment`
 
 
 @dataclass(frozen=True)
@@ -85,19 +90,6 @@ def default_models() -> tuple[Model, ...]:
     return Popularity(), ItemKnn(), MatrixFactorisation(), Profile(), Audience()
 
 
-@dataclass(slots=True)
-class Asked:
-    """A list that is wanted: for whom, as of when, and its candidates."""
-
-    context: Context
-    variant: Variant
-    user_slot: int
-    key: str  # settles what is tried out
-    k: int
-    moment: Moment | None  # whom the ranker may learn from later; None for answers to a question
-    look: Look
-
-
 def no_photo(_event: int) -> Photo | None:
     """Nobody has photos."""
     return None
@@ -125,24 +117,18 @@ class Pipeline:
         self.audience = next(m for m in items.models if isinstance(m, Audience))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
         names = [source.name for source in self.sources]
-        self._image = names.index("image") if "image" in names else None
         self.rank = Rank(config.rank, Features(default_groups(names, self.popularity)))
         items.attach_ranker(self.rank.ranker)
-        self._speakers = speakers_of(self.sources)
         self._sayings = Sayings(self.sources)
-        self._board = Board([getattr(source, "share", 1.0) for source in self.sources])
         own = set(built_in(items, self.vectors))
-        alone = config.threads < 2 or not own.issuperset(names)
-        self._helper = None if alone else ThreadPoolExecutor(1, "lists")
-        self._newest_lists: dict[Moment, Scored] = {}
-        self._asked: list[Asked] = []  # of the chunk under way, not answered yet
-        self._looks: list[Look] = []  # before its steps, not scored yet
+        shared = config.threads > 1 and own.issuperset(names)
+        self.scorer = Scorer(self.sources, self.rank, shared)
+        self.looks = Looks(self.rank, self._contexts_before, self.scorer.score)
         self._weights = np.array([config.event_weights[name] for name in EVENT_TYPES], np.float32)
 
     def close(self) -> None:
         """End the other thread, if there is one."""
-        if self._helper is not None:
-            self._helper.shutdown()
+        self.scorer.close()
 
     @property
     def model_version(self) -> str:
@@ -153,8 +139,7 @@ class Pipeline:
 
     def learn(self, users: UserState, batch: EventBatch) -> ItemUpdates:
         """User half: apply events in their order. Their items' half is returned, not done."""
-        self._looks.clear()
-        chunk = ChunkLearner(self, users, batch, self.weights_of(batch))
+        chunk = ChunkLearner(self.looks, users, batch, self.weights_of(batch))
         chunk.apply(len(batch))
         return chunk.updates()
 
@@ -171,33 +156,39 @@ class Pipeline:
         Lists come in the order of events; None where none was wanted. `photo_of` gives what the
         photos of an event's user say.
         """
-        chunk = ChunkLearner(self, users, batch, self.weights_of(batch))
+        chunk = ChunkLearner(self.looks, users, batch, self.weights_of(batch))
         lists: list[Ranked | None] = [None] * len(batch)
+        asked: list[Asked] = []
         waiting: list[int] = []
-        self._asked.clear()
-        self._looks.clear()
         # What was shown to a user may change with their very next event.
         at_once = len(users.shown) > 0 or chunk.any_shown
         for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
             chunk.apply(stop, batch.users[wanted])
-            for event in wanted:
-                user, time_ms = int(batch.users[event]), int(batch.times_ms[event])
-                self._asked.append(self.ask(users, user, time_ms, k, photo=photo_of(event)))
-                waiting.append(event)
+            while wanted:
+                some = wanted[: LISTS_AT_ONCE - len(waiting)]
+                del wanted[: len(some)]
+                slots, times_ms = batch.users[some].tolist(), batch.times_ms[some].tolist()
+                photos = [photo_of(event) for event in some]
+                asked.append(self.ask(users, slots, times_ms, k, photos))
+                self.looks.expect(asked[-1].moments)
+                waiting += some
                 if len(waiting) == LISTS_AT_ONCE:
-                    self._answer_asked(users, waiting, lists)
+                    self._answer_waiting(users, asked, waiting, lists)
             if at_once:
-                self._answer_asked(users, waiting, lists)
-        self._answer_asked(users, waiting, lists)
+                self._answer_waiting(users, asked, waiting, lists)
+        self._answer_waiting(users, asked, waiting, lists)
         return chunk.updates(), lists
 
-    def _answer_asked(
-        self, users: UserState, events: list[int], lists: list[Ranked | None]
+    def _answer_waiting(
+        self, users: UserState, asked: list[Asked], events: list[int], lists: list[Ranked | None]
     ) -> None:
+        if not asked:
+            return
         begun = time.perf_counter()
-        asked, self._asked = self._asked, []
-        for event, ranked in zip(events, self.answer(users, asked), strict=True):
+        answers = self.answer(users, Asked.joined(asked))
+        for event, ranked in zip(events, answers, strict=True):
             lists[event] = ranked
+        asked.clear()
         events.clear()
         self.lists_s += time.perf_counter() - begun
 
@@ -239,104 +230,105 @@ class Pipeline:
 
         The same user at the same time is shown the same list, what is tried out included.
         """
-        return self.answer(users, [self.ask(users, user_slot, now_ms, k, request, photo)])[0]
+        return self.answer(users, self.ask(users, [user_slot], [now_ms], k, [photo], request))[0]
 
     def ask(
         self,
         users: UserState,
-        user_slot: int,
-        now_ms: int,
+        slots: Sequence[int],
+        times_ms: Sequence[int],
         k: int = 10,
+        photos: Sequence[Photo | None] = (),
         request: RecommendationRequest | None = None,
-        photo: Photo | None = None,
     ) -> Asked:
-        """Note what a list is to be made of: the user as they are now."""
-        plain = request is None and photo is None
-        name = users.ids.name(user_slot) if user_slot != NONE else ""
-        context = self.context_for(users, user_slot, now_ms, k, request, photo)
-        return Asked(
-            context,
-            self.variant_of(users, user_slot),
-            user_slot,
-            f"{name}/{now_ms}",
-            k,
-            _moment(users, user_slot) if plain else None,
-            Look(context),
-        )
+        """Note what some lists are to be made of: the users (-1: a stranger) as they are now.
 
-    def answer(self, users: UserState, asked: Sequence[Asked]) -> list[Ranked]:
+        `photos` has what each user's photos say, or is empty; a `request` is for all of the lists.
+        """
+        names = [users.ids.name(slot) if slot != NONE else "" for slot in slots]
+        variants = [self.variant_of(users, slot) for slot in slots]
+        contexts = self._contexts_for(users, slots, times_ms, k, variants, photos, request)
+        then: Sequence[Moment | None] = moments(users, slots)
+        if request is not None:
+            then = [None] * len(slots)
+        elif any(photos):
+            then = [None if photo else at for at, photo in zip(then, photos, strict=True)]
+        return Asked(contexts, slots, names, times_ms, variants, then, k)
+
+    def answer(self, users: UserState, asked: Asked) -> list[Ranked]:
         """The lists that were asked for.
 
         Each stage makes all of them before the next begins: its code and tables are at hand then.
         """
         return [
-            policy.shown(each.key)
-            for each, policy in zip(asked, self._policies(users, asked), strict=True)
+            policy.shown(asked.key(number))
+            for number, policy in enumerate(self._policies(users, asked))
         ]
 
     def policy(self, users: UserState, user_slot: int, now_ms: int, k: int = 10) -> Policy:
         """The list for a user, and the draw that may put a new item into it."""
-        return self._policies(users, [self.ask(users, user_slot, now_ms, k)])[0]
+        return self._policies(users, self.ask(users, [user_slot], [now_ms], k))[0]
 
-    def _policies(self, users: UserState, asked: Sequence[Asked]) -> list[Policy]:
-        if not asked:
+    def _policies(self, users: UserState, asked: Asked) -> list[Policy]:
+        if not len(asked):
             return []
-        contexts = Contexts.of([each.context for each in asked])
-        new = [each.look for each in asked if each.look.scored is None]
-        if len(new) == len(asked):
-            self._score(new, contexts)
-        elif new:
-            self._score(new)
-        heard, chosen = [], []
-        for each in asked:
-            scored = self._heard(users, each)
-            heard.append(scored)
-            chosen.append(self._chosen(each, scored))
-        lists = Ranked.of_all(self._speakers, contexts, heard, chosen, self.model_version)
-        return [self._finished(each, ranked) for each, ranked in zip(asked, lists, strict=True)]
+        scored = self.scorer.score(asked.contexts)
+        self.looks.remember(asked.moments, scored)
+        unions = Unions.joined([part.unions for part in scored])
+        scores = self._heard(users, asked, unions, joined([part.scores for part in scored]))
+        lists = Ranked.of_all(
+            self.scorer.speakers, asked.contexts, unions, scores,
+            *self._chosen(asked, unions, scores), [variant.name for variant in asked.variants],
+            self.model_version,
+        )  # fmt: skip
+        return [self._finished(asked, number, ranked) for number, ranked in enumerate(lists)]
 
-    def _chosen(self, asked: Asked, scored: Scored) -> NDArray[np.intp]:
-        """The candidates that make the list, one of those whose pictures show the same."""
-        context, k, rerank = asked.context, asked.k, asked.variant.rerank
-        items, scores, twins = scored.candidates.items, scored.scores, self.vectors.twins
-        if not len(twins):
-            return choose(rerank, context, items, scores, k)
-        single = twins.single(items, scores)
-        return single[choose(rerank, context, items[single], scores[single], k)]
+    def _chosen(
+        self, asked: Asked, unions: Unions, scores: Scores
+    ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """The rows that make the lists, one of those whose pictures show the same."""
+        twins = self.vectors.twins
+        if not len(twins) and all(variant.rerank.plain for variant in asked.variants):
+            return choose_best(scores, unions.starts, asked.k)
+        rows = []
+        for number, variant in enumerate(asked.variants):
+            part = unions.part(number)
+            items, mine = unions.items[part], scores[part]
+            single = twins.single(items, mine)
+            context = asked.contexts[number]
+            best = choose(variant.rerank, context, items[single], mine[single], asked.k)
+            rows.append(part.start + single[best])
+        return joined(rows), starts_of(rows)
 
-    def _heard(self, users: UserState, asked: Asked) -> Scored:
-        """The scores of a list, with what rules and unanswered impressions say of them."""
-        scored, rerank = asked.look.scored, asked.variant.rerank
-        assert scored is not None
-        if asked.moment is not None:
-            self._remember(asked.moment, scored)
+    def _heard(self, users: UserState, asked: Asked, unions: Unions, scores: Scores) -> Scores:
+        """The lists' scores, with what rules and unanswered impressions say of them."""
         rules = self.rules.over(self.catalogue)
         if rules is not None:
-            boosted = scored.scores + rules.boost[scored.candidates.items]
-            scored = Scored(scored.candidates, scored.features, boosted)
-        if rerank.impression_discount and len(users.shown):
-            seen = users.shown.unanswered(
-                asked.user_slot, scored.candidates.items, asked.context.now_s,
-                IMPRESSION_HALF_LIFE_S,
-            )  # fmt: skip
-            less = scored.scores - np.float32(rerank.impression_discount) * seen
-            scored = Scored(scored.candidates, scored.features, less)
-        return scored
+            scores = scores + rules.boost[unions.items]
+        if not len(users.shown):
+            return scores
+        scores = scores.copy()
+        for number, variant in enumerate(asked.variants):
+            discount = np.float32(variant.rerank.impression_discount)
+            if discount:
+                part, now_s = unions.part(number), float(asked.contexts.now_s[number])
+                scores[part] -= discount * users.shown.unanswered(
+                    asked.slots[number], unions.items[part], now_s, IMPRESSION_HALF_LIFE_S
+                )
+        return scores
 
-    def _finished(self, asked: Asked, ranked: Ranked) -> Policy:
+    def _finished(self, asked: Asked, number: int, ranked: Ranked) -> Policy:
         """A list filled up, with what rules put into it, and what is tried out in it."""
-        context, k, twins = asked.context, asked.k, self.vectors.twins
-        if asked.variant.name != ranked.variant:
-            ranked = replace(ranked, variant=asked.variant.name)
-        if len(ranked) < k:
+        context, twins = asked.contexts[number], self.vectors.twins
+        if len(ranked) < asked.k:
             listed = np.concatenate([ranked.items, twins.of(ranked.items)])
-            more = fill(self.popularity, context, listed, k - len(ranked))
+            more = fill(self.popularity, context, listed, asked.k - len(ranked))
             more = more[twins.single(more, np.zeros(len(more), np.float32))]
             ranked = ranked.filled_up(more)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
             ranked = include(rules, self.popularity, context, ranked)
-        return Policy(ranked, exploration(asked.variant.rerank, context, ranked))
+        return Policy(ranked, exploration(asked.variants[number].rerank, context, ranked))
 
     def variant_of(self, users: UserState, user_slot: int) -> Variant:
         """A known user's variant; strangers get the default."""
@@ -344,87 +336,36 @@ class Pipeline:
             return self.variants.default
         return self.variants.of(users.ids.name(user_slot))
 
-    def before_step(self, users: UserState, user_slot: int, now_ms: int) -> Look:
-        """A user's candidates before a step, for the ranker to learn from: scored by `settle`.
-
-        The newest list that was made since the user's last event, else a new one.
-        """
-        moment = _moment(users, user_slot)
-        known = self._newest_lists.get(moment)
-        if known is not None:
-            return Look(None, known)
-        asked = next((each.look for each in self._asked if each.moment == moment), None)
-        look = asked or Look(self.context_for(users, user_slot, now_ms, 1))
-        self._looks.append(look)
-        if len(self._looks) == LISTS_AT_ONCE:  # what they are made of takes room
-            self.settle()
-        return look
-
-    def settle(self) -> None:
-        """Score what was looked at, many at once."""
-        looks, self._looks = self._looks, []
-        self._score([look for look in looks if look.scored is None])
-
-    def _score(self, looks: Sequence[Look], contexts: Contexts | None = None) -> None:
-        made = [look.context for look in looks if look.context is not None]
-        if made:
-            scored = self.score(contexts or Contexts.of(made))
-            for look, each in zip(looks, scored, strict=True):
-                look.scored, look.context = each, None
-
-    def unions(self, contexts: Contexts) -> Unions:
-        """For each list the union of what all sources find."""
-        self._board.open(contexts.usable, contexts.queries.limits)
-        for speaker in self._speakers:
-            speaker.speak(contexts, self._board)
-        unions = self._board.unions()
-        for speaker in self._speakers:
-            speaker.describe(contexts, unions)
-        return unions
-
-    def score(self, contexts: Contexts) -> list[Scored]:
-        """For each list its candidates with their scores; many are shared with another thread."""
-        count = len(contexts)
-        if self._helper is None or count < SHARED_LISTS_MIN:
-            return self._score_part(contexts)
-        half = count // 2
-        others = self._helper.submit(self._score_part, contexts.part(half, count))
-        return self._score_part(contexts.part(0, half)) + others.result()
-
-    def _score_part(self, contexts: Contexts) -> list[Scored]:
-        lists = self.rank.score(contexts, self.unions(contexts))
-        for number, context in enumerate(contexts.each):
-            if context.photo is not None and self._image is not None:
-                lists[number] = hear_photo(lists[number], self._image, context.photo.weight)
-        return lists
-
-    def _remember(self, moment: Moment, scored: Scored) -> None:
-        while len(self._newest_lists) >= NEWEST_LISTS:
-            del self._newest_lists[next(iter(self._newest_lists))]
-        self._newest_lists[moment] = scored
-
     def context_for(
         self, users: UserState, user_slot: int, now_ms: int, k: int,
         request: RecommendationRequest | None = None, photo: Photo | None = None,
     ) -> Context:  # fmt: skip
         """What the sources may look at for one list."""
-        past = users.history(user_slot)
+        variants = [self.variant_of(users, user_slot)]
+        return self._contexts_for(users, [user_slot], [now_ms], k, variants, [photo], request)[0]
+
+    def _contexts_before(
+        self, users: UserState, slots: Sequence[int], times_ms: Sequence[int]
+    ) -> Contexts:
+        """What is looked at before steps, the users as they are now."""
+        variants = [self.variant_of(users, slot) for slot in slots]
+        return self._contexts_for(users, slots, times_ms, 1, variants)
+
+    def _contexts_for(
+        self, users: UserState, slots: Sequence[int], times_ms: Sequence[int], k: int,
+        variants: Sequence[Variant], photos: Sequence[Photo | None] = (),
+        request: RecommendationRequest | None = None,
+    ) -> Contexts:  # fmt: skip
         similar_to, allowed = self._asked_for(request)
-        rerank = self.variant_of(users, user_slot).rerank
-        usable = usable_items(rerank, self.catalogue, past, allowed, similar_to)
         rules = self.rules.over(self.catalogue)
-        if rules is not None:
-            usable &= ~rules.excluded
-        limit = max(self.config.candidates_per_source, k)
-        clock = self.items.clock.now
-        query, longer = queries_of(
-            past, now_ms / 1000.0, clock, usable, limit,
-            position_decay=self.config.position_decay, similar_to=similar_to,
-            taste=self.taste_of(photo),
-        )  # fmt: skip
-        return Context(
-            self.items, self.catalogue, past, query, longer, now_ms / 1000.0, limit, allowed,
-            photo, similar_to, int(users.heads["token"][user_slot]) if user_slot != NONE else 0,
+        excluded = None if rules is None else rules.excluded
+        tastes = [self.taste_of(photo) for photo in photos] if any(photos) else ()
+        return gather(
+            users, self.catalogue, slots, times_ms, max(self.config.candidates_per_source, k),
+            [0 if variant.rerank.repeats else variant.rerank.had_mask for variant in variants],
+            listable_items(self.catalogue, allowed, excluded, similar_to),
+            position_decay=self.config.position_decay, photos=photos, tastes=tastes,
+            allowed=allowed, similar_to=similar_to,
         )  # fmt: skip
 
     def taste_of(self, photo: Photo | None) -> NDArray[np.float32] | None:
@@ -457,11 +398,3 @@ class Pipeline:
     def explain(self, ranked: Ranked) -> list[RankedItem]:
         """The list as it goes out, each item with its sources and the reason for it."""
         return ranked.explain(self._sayings, self.catalogue)
-
-
-def _moment(users: UserState, user_slot: int) -> Moment:
-    """A user as they are now."""
-    if user_slot == NONE:
-        return id(users), NONE, 0, 0
-    heads = users.heads
-    return id(users), user_slot, int(heads["events"][user_slot]), int(heads["last_s"][user_slot])

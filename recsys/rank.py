@@ -1,7 +1,6 @@
 """Ranking: the candidates' features, the network's scores, and examples for it to learn from."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from models.base import Scores
 from models.kernels import kernel
 from models.ranker import Ranker, RankerConfig
 from recsys.board import Candidates, Unions
-from recsys.contexts import Context, Contexts
+from recsys.contexts import Contexts
 from recsys.features import Features
 from recsys.item_updates import Example
 
@@ -51,12 +50,21 @@ class Scored:
     scores: Scores  # (c,)
 
 
-@dataclass(slots=True)
-class Look:
-    """A user's candidates as of a moment: what they are made of, until they are scored."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredLists:
+    """The same of several lists, one behind the other."""
 
-    context: Context | None
-    scored: Scored | None = None
+    unions: Unions
+    features: NDArray[np.float32]  # (rows, features)
+    scores: Scores  # (rows,)
+
+    def __len__(self) -> int:
+        return len(self.unions)
+
+    def to(self, number: int) -> Scored:
+        """One of them."""
+        part = self.unions.part(number)
+        return Scored(self.unions.to(number), self.features[part], self.scores[part])
 
 
 PHOTO_VOICE = 2.0  # of a photo just sent, beside the ranker's 1
@@ -85,14 +93,10 @@ class Rank:
         self.features = features
         self.ranker = Ranker(len(features), config.ranker, features.sources)
 
-    def score(self, contexts: Contexts, unions: Unions) -> list[Scored]:
+    def score(self, contexts: Contexts, unions: Unions) -> ScoredLists:
         """Score some lists' candidates."""
         features = self.features.of(contexts, unions)
-        scores = self.ranker.scores_of_all(features, unions.starts)
-        return [
-            Scored(unions.to(number), features[start:stop], scores[start:stop])
-            for number, (start, stop) in enumerate(pairwise(unions.starts.tolist()))
-        ]
+        return ScoredLists(unions, features, self.ranker.scores_of_all(features, unions.starts))
 
     def example(self, scored: Scored, chosen_items: NDArray[np.int32]) -> Example:
         """What the ranker can learn of a list whose answer is known: nothing if that is not in it.

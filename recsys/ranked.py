@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import joined, starts_of
+from models.base import Scores
 from models.columns import NONE, Slots
 from models.kernels import kernel
+from recsys.board import Unions
 from recsys.catalogue import Catalogue
 from recsys.contexts import Contexts
-from recsys.rank import Scored
 from recsys.speakers import Source, Speaker
 from streams.events import RankedItem
 
@@ -45,33 +46,31 @@ class Ranked:
 
     @classmethod
     def of_all(
-        cls, speakers: Sequence[Speaker], contexts: Contexts, scored: Sequence[Scored],
-        chosen: Sequence[NDArray[np.intp]], model_version: str,
+        cls, speakers: Sequence[Speaker], contexts: Contexts, unions: Unions, scores: Scores,
+        chosen: NDArray[np.intp], starts: NDArray[np.int64], variants: Sequence[str],
+        model_version: str,
     ) -> "list[Ranked]":  # fmt: skip
-        """The chosen candidates of each list in their order.
+        """The chosen rows of each list in their order; list i's are [starts[i], starts[i + 1]).
 
         Of the sources that found an item, the one leads whose score of it is the largest share of
         its highest; that source names the past item which gave most of the score.
         """
-        leads, items = [], []
-        for each, rows in zip(scored, chosen, strict=True):
-            lead = np.empty(len(rows), np.int8)
-            _leads(each.candidates.scores, each.candidates.found, rows, lead)
-            leads.append(lead)
-            items.append(each.candidates.items[rows])
-        starts, whole, all_leads = starts_of(items), joined(items), joined(leads)
-        carriers = np.full(len(whole), NONE, np.int32)
-        certain, leading = np.ones(len(whole), np.float32), set(all_leads.tolist())
+        count = len(chosen)
+        items, lead = unions.items[chosen], np.empty(count, np.int8)
+        _leads(unions.scores, unions.found, unions.starts, chosen, starts, lead)
+        carriers, certain = np.full(count, NONE, np.int32), np.ones(count, np.float32)
+        leading = set(lead.tolist())
         for speaker in speakers:
             if not leading.isdisjoint(speaker.columns):
-                speaker.carry(contexts, whole, starts, all_leads, carriers)
+                speaker.carry(contexts, items, starts, lead, carriers)
+        scores, found = scores[chosen], unions.found[chosen]
+        parts = [slice(*bounds) for bounds in pairwise(starts.tolist())]
         return [
             cls(
-                items[n], scored[n].scores[rows], scored[n].candidates.found[rows], leads[n],
-                carriers[starts[n] : starts[n + 1]], certain[starts[n] : starts[n + 1]],
-                model_version, context.photo.category if context.photo else "",
+                items[part], scores[part], found[part], lead[part], carriers[part], certain[part],
+                model_version, photo.category if photo else "", variant,
             )
-            for n, (context, rows) in enumerate(zip(contexts.each, chosen, strict=True))
+            for part, photo, variant in zip(parts, contexts.photos, variants, strict=True)
         ]  # fmt: skip
 
     def filled_up(self, more: Slots) -> "Ranked":
@@ -155,15 +154,17 @@ class Sayings:
 
 
 @kernel
-def _leads(scores: Any, found: Any, chosen: Any, lead: Any) -> None:
+def _leads(scores: Any, found: Any, starts: Any, chosen: Any, bounds: Any, lead: Any) -> None:
     sources = scores.shape[1]
-    highest = np.full(sources, np.float32(1e-12))
-    for row in range(len(scores)):
-        for s in range(sources):
-            highest[s] = max(highest[s], scores[row, s])
-    for at in range(len(chosen)):
-        row, most = chosen[at], np.float32(-1.0)
-        for s in range(sources):
-            share = scores[row, s] / highest[s]
-            if (found[row] >> np.uint32(s)) & np.uint32(1) and share > most:
-                lead[at], most = s, share
+    highest = np.empty(sources, np.float32)
+    for n in range(len(starts) - 1):
+        highest[:] = np.float32(1e-12)
+        for row in range(starts[n], starts[n + 1]):
+            for s in range(sources):
+                highest[s] = max(highest[s], scores[row, s])
+        for at in range(bounds[n], bounds[n + 1]):
+            row, most = chosen[at], np.float32(-1.0)
+            for s in range(sources):
+                share = scores[row, s] / highest[s]
+                if (found[row] >> np.uint32(s)) & np.uint32(1) and share > most:
+                    lead[at], most = s, share

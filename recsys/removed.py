@@ -1,13 +1,13 @@
 """Why a list does not hold what its sources found: a reason for each candidate left out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Slots
 from recsys.board import Candidates
-from recsys.contexts import Context, Contexts
+from recsys.contexts import Context
 from recsys.pipeline import Pipeline
 from recsys.rerank import RerankConfig, groups_of
 from recsys.user_state import UserState
@@ -81,9 +81,9 @@ def barred(pipeline: Pipeline, context: Context, rerank: RerankConfig, slot: int
 
 def _all(pipeline: Pipeline, context: Context) -> tuple[Candidates, NDArray[np.float32]]:
     """The union as if every item might be listed, with the ranker's scores, boosts included."""
-    everything = np.ones(len(context.query.usable), np.bool_)
-    free = replace(context, query=replace(context.query, usable=everything))
-    scored = pipeline.rank.score(Contexts.of([free]), pipeline.unions(Contexts.of([free])))[0]
+    alone = context.alone()
+    free = alone.with_usable(np.ones_like(alone.usable))
+    scored = pipeline.scorer.score(free)[0].to(0)
     candidates, scores = scored.candidates, scored.scores
     rules = pipeline.rules.over(pipeline.catalogue)
     return candidates, scores if rules is None else scores + rules.boost[candidates.items]

@@ -15,7 +15,6 @@ from models.profile import Profile
 from recsys.catalogue import Catalogue
 from recsys.contexts import Context
 from recsys.event_batch import TYPE_CODES
-from recsys.user_state import History
 
 PRICE_BAND_FIRST = 1_000  # bands of prices below 1 are counted from here down
 IMPRESSION_HALF_LIFE_S = 86_400.0
@@ -67,24 +66,25 @@ class RerankConfig:
         return sum(1 << TYPE_CODES[name] for name in self.had_types)
 
 
-def usable_items(
-    config: RerankConfig, catalogue: Catalogue, past: History,
-    allowed: NDArray[np.bool_] | None, similar_to: Slots,
+def listable_items(
+    catalogue: Catalogue, allowed: NDArray[np.bool_] | None, excluded: NDArray[np.bool_] | None,
+    similar_to: Slots,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Which items may be in a list: a mask over all slots.
+    """Which items may be in a list, whoever it is for: a mask over all slots, for reading only.
 
-    Out go: the unavailable, what the request's filter holds back, what the user dislikes or gave
-    back (the sum of its events is not positive), what they had where repeats are off, and the
-    items that the list is to be similar to.
+    Out go: the unavailable, what the request's filter or a rule holds back, and the items that the
+    list is to be similar to. What the user had or dislikes goes where lists are gathered.
     """
     catalogue.reserve()
-    usable = catalogue.available[: len(catalogue.items)].copy()
+    listable = catalogue.available[: len(catalogue.items)]
     if allowed is not None:
-        usable &= allowed
-    _bar(past.items, past.weights, past.types, 0 if config.repeats else config.had_mask, usable)
+        listable = listable & allowed
+    if excluded is not None:
+        listable = listable & ~excluded
     if len(similar_to):
-        usable[similar_to] = False
-    return usable
+        listable = listable.copy()
+        listable[similar_to] = False
+    return listable
 
 
 def choose(
@@ -159,6 +159,29 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
     return slots[np.lexsort((-slots, -scores))[:count]]
 
 
+def choose_best(
+    scores: Scores, starts: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The rows of several lists' k highest scores, and where each list's rows start.
+
+    List i's scores are [starts[i], starts[i + 1]).
+    """
+    count = len(starts) - 1
+    chosen, bounds = np.empty(count * k, np.intp), np.zeros(count + 1, np.int64)
+    _highest_of_all(scores, starts, k, chosen, bounds)
+    return chosen[: bounds[-1]], bounds
+
+
+@kernel
+def _highest_of_all(scores: Any, starts: Any, k: int, chosen: Any, bounds: Any) -> None:
+    for n in range(len(starts) - 1):
+        start, stop = starts[n], starts[n + 1]
+        first, last = bounds[n], bounds[n] + min(k, stop - start)
+        _highest(scores[start:stop], chosen[first:last])
+        chosen[first:last] += start
+        bounds[n + 1] = last
+
+
 @kernel
 def _highest(scores: Any, best: Any) -> None:
     """Places of the highest scores, the highest first; the first one among equals."""
@@ -172,14 +195,6 @@ def _highest(scores: Any, best: Any) -> None:
             for n in range(count - 1, place, -1):
                 best[n] = best[n - 1]
             best[place] = at
-
-
-@kernel
-def _bar(items: Any, weights: Any, types: Any, had: int, usable: Any) -> None:
-    """Take out what the user does not like, and what they had in one of the ways of `had`."""
-    for at in range(len(items)):
-        if not weights[at] > 0 or types[at] & had:
-            usable[items[at]] = False
 
 
 @kernel

@@ -76,8 +76,8 @@ class Popular(ForAll):
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """The top of all items, at most a few hundred events old."""
         table = contexts.items.tables[self.model.name]
-        query = contexts.each[-1].query
-        return Answers.same(*self.model.recommend(table, query, self.half_life), len(contexts))
+        items, clock = contexts.usable.shape[1], float(contexts.queries.clocks[-1])
+        return Answers.same(*self.model.top(table, clock, items, self.half_life), len(contexts))
 
 
 @dataclass
@@ -118,9 +118,9 @@ class LooksAlike:
 
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """`candidates` for each; hardly anybody has photos."""
-        if all(context.photo is None for context in contexts.each):
+        if not any(contexts.photos):
             return Answers.none(len(contexts))
-        return Answers.of([self.candidates(context) for context in contexts.each])
+        return Answers.of([self.candidates(context) for context in contexts])
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """The nearest products with positive cosine, of the photo's category where it has one."""
@@ -180,12 +180,13 @@ class Newest(ForAll):
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """The newest products with fewer than `events_max` events; the newest scores 1."""
         listed = contexts.catalogue.newest()
-        most = 4 * int(contexts.queries.limits.max())
-        slots = np.empty(min(most, len(listed)), np.int32)
+        most, count = 4 * contexts.queries.limits, len(contexts)
+        slots = np.empty(min(int(most.max()), len(listed)), np.int32)
         scores = np.empty(len(slots), np.float32)
         rows = contexts.items.tables[Popularity.name].rows
-        count = _rarely_seen(listed, rows, self.events_max, slots, scores)
-        return Answers.same(slots[:count], scores[:count], len(contexts))
+        found = _rarely_seen(listed, rows, self.events_max, slots, scores)
+        stops = np.minimum(most, found)  # who else is asked for must not matter to a list
+        return Answers(slots[:found], scores[:found], np.zeros(count, np.int64), stops)
 
 
 @dataclass
@@ -213,8 +214,8 @@ class Category(ForAll):
         wanted = [code for code in dict.fromkeys(codes.ravel().tolist()) if code != NONE]
         if not wanted:
             return Answers.none(count)
-        last = contexts.each[-1]
-        tops = Answers.of([self._top(last, code) for code in wanted])
+        clock = float(queries.clocks[-1])
+        tops = Answers.of([self._top(contexts, clock, code) for code in wanted])
         slots = np.empty(count * self.categories * self.per_category, np.int32)
         scores = np.empty(len(slots), np.float32)
         starts, stops = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -234,14 +235,14 @@ class Category(ForAll):
             contexts.catalogue.category, queries.items, queries.starts, items, starts, asked, out
         )
 
-    def _top(self, context: Context, code: int) -> tuple[Slots, Scores]:
-        clock, changes = context.query.clock, context.catalogue.changes
+    def _top(self, contexts: Contexts, clock: float, code: int) -> tuple[Slots, Scores]:
+        changes = contexts.catalogue.changes
         known = self._tops.get(code)
         lifetime = 4 * self.model.config.refresh_events
         if known and known[1] == changes and 0 <= clock - known[0] < lifetime:
             return known[2], known[3]
-        slots = context.catalogue.members(code)
-        table = context.items.tables[self.model.name]
+        slots = contexts.catalogue.members(code)
+        table = contexts.items.tables[self.model.name]
         scores = self.model.scores_of(table, self.half_life, clock, slots)
         if len(slots) > self.per_category:
             best = np.argpartition(-scores, self.per_category - 1)[: self.per_category]

@@ -52,12 +52,12 @@ class ForAll:
 
     def candidates(self, context: Context) -> tuple[Slots, Scores]:
         """Item slots with scores above 0, in any order."""
-        return self.candidates_of_all(Contexts.of([context])).to(0)
+        return self.candidates_of_all(context.alone()).to(0)
 
     def carriers(self, context: Context, items: Slots) -> Slots:
         """The past item that carried each score; -1: none."""
         out, asked = np.full(len(items), NONE, np.int32), np.ones(len(items), np.bool_)
-        self.carry_all(Contexts.of([context]), items, np.array([0, len(items)]), asked, out)
+        self.carry_all(context.alone(), items, np.array([0, len(items)]), asked, out)
         return out
 
 
@@ -157,7 +157,7 @@ class Alone:
         if together is not None:
             board.put(self.column, together(contexts))
         else:
-            each = [self.source.candidates(context) for context in contexts.each]
+            each = [self.source.candidates(context) for context in contexts]
             board.put(self.column, Answers.of(each))
 
     def describe(self, contexts: Contexts, unions: Unions) -> None:
@@ -174,7 +174,7 @@ class Alone:
         if (together := getattr(self.source, "carry_all", None)) is not None:
             together(contexts, items, starts, mine, out)
         elif (carriers := getattr(self.source, "carriers", None)) is not None:
-            for number, context in enumerate(contexts.each):
+            for number, context in enumerate(contexts):
                 part = slice(starts[number], starts[number + 1])
                 if mine[part].any():
                     out[part][mine[part]] = carriers(context, items[part][mine[part]])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from models.classifier import UNKNOWN
 from models.columns import NONE
 from recsys import metrics
+from recsys.asked import LISTS_AT_ONCE
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.item_updates import ItemUpdates
@@ -25,7 +26,7 @@ from recsys.list_budget import ListBudget
 from recsys.mirror import originals
 from recsys.owed import Owed
 from recsys.photos import Photo, Photos
-from recsys.pipeline import LISTS_AT_ONCE, Pipeline, no_photo
+from recsys.pipeline import Pipeline, no_photo
 from recsys.ranked import Ranked
 from recsys.settings import MAIN
 from recsys.switches import Control, input_name, promoted
@@ -269,16 +270,16 @@ class UserLanes:
         self, lane: int, state: UserLane, outcome: Outcome, paid: list[tuple[str, Owed]]
     ) -> None:
         users = state.users
-        asked = [
-            (user_id, owed, self.pipeline.ask(
-                users, users.find(user_id), owed.event_time_ms, self._config.k,
-                photo=self._photo(state, user_id, owed.event_time_ms),
-            ))
-            for user_id, owed in paid
-            if users.find(user_id) != NONE
-        ]  # fmt: skip
-        lists = self.pipeline.answer(users, [ask for _, _, ask in asked])
-        for (user_id, owed, _), ranked in zip(asked, lists, strict=True):
+        known = [pair for pair in paid if users.find(pair[0]) != NONE]
+        asked = self.pipeline.ask(
+            users,
+            [users.find(user_id) for user_id, _ in known],
+            [owed.event_time_ms for _, owed in known],
+            self._config.k,
+            [self._photo(state, user_id, owed.event_time_ms) for user_id, owed in known],
+        )
+        lists = self.pipeline.answer(users, asked)
+        for (user_id, owed), ranked in zip(known, lists, strict=True):
             trigger = Trigger(
                 kind="event", topic=self._behaviour, partition=self._home(lane, user_id),
                 offset=owed.offset,

@@ -59,16 +59,16 @@ class History:
     counts: NDArray[np.uint16]  # (n,)
     weights: NDArray[np.float32]  # (n,), sums of event weights; negative: disliked
     types: NDArray[np.uint16]  # (n,), one bit a type of event
-    recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 32
+    recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 64
 
     @classmethod
-    def empty(cls, entries: int) -> "History":
-        """Room for so many items."""
+    def empty(cls, entries: int, newest: int = history.RECENT_SIZE) -> "History":
+        """Room for so many items, and for so many of the newest."""
         return cls(
             np.empty(entries, np.int32), np.empty(entries, np.uint32),
             np.empty(entries, np.uint32), np.empty(entries, np.uint16),
             np.empty(entries, np.float32), np.empty(entries, np.uint16),
-            np.empty(history.RECENT_SIZE, np.int32),
+            np.empty(newest, np.int32),
         )  # fmt: skip
 
     @classmethod
@@ -85,19 +85,10 @@ class History:
         )
 
     def between(self, items: slice, newest: slice) -> "History":
-        """A part of several that are joined, as views."""
+        """A part of it, as views."""
         return History(
             self.items[items], self.first_s[items], self.last_s[items], self.counts[items],
             self.weights[items], self.types[items], self.recent[newest],
-        )  # fmt: skip
-
-    def part(self, entries: int, newest: int) -> "History":
-        """A copy of the first entries."""
-        return History(
-            self.items[:entries].copy(), self.first_s[:entries].copy(),
-            self.last_s[:entries].copy(), self.counts[:entries].copy(),
-            self.weights[:entries].copy(), self.types[:entries].copy(),
-            self.recent[:newest].copy(),
         )  # fmt: skip
 
 
@@ -115,9 +106,7 @@ class UserState:
         self._lane_before = self.lane.copy()
         self._tombstones: list[bytes] = []
         self._silent_s = 0  # nobody's last event is before it; 0 where that is not known
-        entries = self.limits.entries_max
-        self.chain: Slots = np.empty(entries // PAGE_SIZE + 2, np.int32)
-        self._room = History.empty(entries)
+        self.chain: Slots = np.empty(self.limits.entries_max // PAGE_SIZE + 2, np.int32)
 
     def __len__(self) -> int:
         """Users that have a slot."""
@@ -143,13 +132,13 @@ class UserState:
     def history(self, slot: int) -> History:
         """A user's items: copies, so that they stay as they are. Slot -1 has none."""
         if slot == NONE:
-            return self._room.part(0, 0)
-        room = self._room
+            return History.empty(0, 0)
+        room = History.empty(int(self.heads["entries"][slot]))
         filled, newest = history.read_history(
             slot, self.heads.rows, self.pages.rows, room.items, room.first_s, room.last_s,
             room.counts, room.weights, room.types, room.recent,
         )  # fmt: skip
-        return room.part(filled, newest)
+        return room.between(slice(filled), slice(newest))
 
     def see_impressions(
         self, users: Slots, items: Slots, shown: NDArray[np.bool_], answers: NDArray[np.bool_],

@@ -78,6 +78,25 @@ def test_newest_are_those_few_have_seen():
     assert answers_of(world, "newest", "nobody") == ["i2", "i1", "i0"]
 
 
+def test_no_list_depends_on_who_else_asks_for_more():
+    world = World()
+    world.learn(seeded_log(50))
+    for n in range(700):
+        world.catalogue.put(Product(item_id=f"new{n}"))
+    user, now_ms = world.users.find("u1"), START_S * 1000 + 10**9
+    few, many = (world.pipeline.context_for(world.users, user, now_ms, k).alone() for k in (5, 90))
+    both = Contexts.joined([few, many])
+    for source in world.pipeline.sources:
+        answers = [source.candidates(context) for context in (few[0], many[0])]
+        if hasattr(source, "candidates_of_all"):
+            together = source.candidates_of_all(both)
+            for number, (slots, scores) in enumerate(answers):
+                np.testing.assert_array_equal(together.to(number)[0], slots)
+                np.testing.assert_array_equal(together.to(number)[1], scores)
+    newest = next(source for source in world.pipeline.sources if source.name == "newest")
+    assert [len(newest.candidates_of_all(both).to(n)[0]) for n in (0, 1)] == [120, 360]
+
+
 def test_readings_of_the_same_lists_say_together_what_each_says_alone():
     world = World()
     world.learn(seeded_log(400))
@@ -93,7 +112,7 @@ def test_readings_of_the_same_lists_say_together_what_each_says_alone():
         [Alone(r, g.column + n) for g in groups for n, r in enumerate(g.readings)],
     ):
         board = Board([1.0] * len(world.pipeline.sources))
-        contexts = Contexts.of([context])
+        contexts = context.alone()
         board.open(contexts.usable, np.array([5]))
         for speaker in made:
             speaker.speak(contexts, board)

@@ -5,7 +5,6 @@ import pytest
 
 from models.popularity import Popularity
 from recsys.board import Unions
-from recsys.contexts import Contexts
 from streams.events import Product
 from tests.recsys.logs import START_S, Event, World
 
@@ -35,7 +34,7 @@ def seen():
     scores[:, 0] = [1.0, 2.0, 0.0, 4.0]
     found = np.array([1, 1, 0, 3], np.uint32)
     features = world.pipeline.rank.features
-    values = features.of(Contexts.of([context]), Unions(items, scores, found, np.array([0, 4])))
+    values = features.of(context.alone(), Unions(items, scores, found, np.array([0, 4])))
     assert values.shape == (4, len(features))
     assert np.isfinite(values).all()
     assert len(set(features.names)) == len(features.names)

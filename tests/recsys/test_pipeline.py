@@ -1,17 +1,12 @@
 """The pipeline: learn, fold, recommend, explain."""
 
-import threading
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.base import empty_answer
-from models.mf import FactorsConfig
 from recsys.item_updates import ItemUpdates
-from recsys.pipeline import Pipeline, PipelineConfig
+from recsys.pipeline import PipelineConfig
 from recsys.rank import RankConfig
 from recsys.rerank import RerankConfig
 from recsys.user_state import StateLimits
@@ -208,46 +203,6 @@ def test_lists_on_the_way_are_those_after_each_event(threads, log, want):
     together.pipeline.close()
 
 
-def test_many_lists_are_scored_on_two_threads_and_stay_the_same(monkeypatch):
-    scored_by = []
-    score = Pipeline._score_part
-
-    def noted(self, contexts):
-        scored_by.append(threading.current_thread().name)
-        return score(self, contexts)
-
-    monkeypatch.setattr(Pipeline, "_score_part", noted)
-    found = []
-    for threads in (1, 2):
-        world = World(PipelineConfig(threads=threads))
-        world.learn(seeded_log(300))
-        count = len(world.items)
-        factors = np.random.default_rng(1).normal(size=(count, FactorsConfig().factors))
-        world.items.swap_factors("v1", world.items.ids.keys[:count], factors.astype(np.float32))
-        scored_by.clear()
-        slots = [slot for slot in range(len(world.users)) if world.users.ids.name(slot)]
-        for count in (1, 5, 6, 7, 32):
-            asked = [
-                world.pipeline.ask(world.users, slots[n % len(slots)], (START_S + 10**6) * 1000)
-                for n in range(count)
-            ]
-            lists = world.pipeline.answer(world.users, asked)
-            found.append([(world.ids(r), r.scores.tolist(), r.carriers.tolist()) for r in lists])
-        world.pipeline.close()
-    assert found[:5] == found[5:]
-    explained = [item for ranked in lists for item in world.pipeline.explain(ranked)]
-    assert any("factors" in item.sources for item in explained)
-    assert len(scored_by) == 5 + 3  # from six lists on there are two parts
-    assert len(set(scored_by)) == 2
-
-
-def test_sources_of_others_are_asked_on_one_thread(monkeypatch):
-    plugged = {"mine": lambda: SimpleNamespace(name="mine", candidates=lambda _: empty_answer())}
-    monkeypatch.setattr("recsys.candidates.plugged_in", lambda: plugged)
-    world = World(PipelineConfig(sources=("own", "mine"), threads=2))
-    assert world.pipeline._helper is None
-
-
 def test_a_list_is_made_even_where_its_user_is_forgotten_meanwhile(monkeypatch):
     monkeypatch.setattr("recsys.learn.SWEEP_EVENTS", 4)
     world = World(limits=StateLimits(entries_max=64, inactive_days_max=2))
@@ -285,34 +240,22 @@ def test_duplicates_make_no_examples_and_no_updates():
 def test_examples_do_not_depend_on_chunks():
     config = PipelineConfig(rank=RankConfig(train_share_min=0.3, train_lists_full=0))
     log = seeded_log(600)
-    counts = []
+    found = []
     for size in (1, 50, 600):
         world = World(config)
-        counts.append(
-            sum(
-                len(world.pipeline.learn(world.users, batch_of(world.users, log[at : at + size]))
-                    .examples)
-                for at in range(0, len(log), size)
-            )
-        )  # fmt: skip
-    assert counts[0] == counts[1] == counts[2]
-
-
-def test_a_list_since_the_last_event_need_not_be_made_twice():
-    world = World(PipelineConfig(rank=RankConfig(train_lists_full=10**9)))
-    world.learn(seeded_log(300))
-    now_ms = (START_S + 50_000) * 1000
-    user = world.users.find("u3")
-    world.recommend("u3", START_S + 50_000)
-    made = world.pipeline.before_step(world.users, user, now_ms).scored
-    assert made is not None
-    assert made is world.pipeline.before_step(world.users, user, now_ms + 60_000).scored
-    world.learn([Event("u3", "i1", "purchase", START_S + 50_000)])
-    anew = world.pipeline.before_step(world.users, user, now_ms)
-    assert anew.scored is None
-    world.pipeline.settle()
-    assert anew.scored is not None
-    assert anew.scored is not made
+        batches = (batch_of(world.users, log[at : at + size]) for at in range(0, len(log), size))
+        found.append(
+            [
+                each
+                for batch in batches
+                for each in world.pipeline.learn(world.users, batch).examples
+            ]
+        )
+    assert len(found[0]) > 100
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one.features, other.features)
+            np.testing.assert_array_equal(one.chosen, other.chosen)
 
 
 def test_the_ranker_learns_and_its_weights_come_back():

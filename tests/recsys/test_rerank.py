@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from models.columns import NONE
-from recsys.pipeline import PipelineConfig
-from recsys.rerank import RerankConfig, choose, fill, usable_items
-from streams.events import Product
+from recsys.pipeline import Pipeline, PipelineConfig
+from recsys.rerank import RerankConfig, choose, choose_best, fill
+from streams.events import Product, RecommendationRequest
 from tests.recsys.logs import START_S, Event, World
 
 
@@ -81,18 +81,29 @@ def test_what_may_not_be_in_a_list():
             Event("v", "other", "view", START_S + 3),
         ]
     )
-    past = world.users.history(world.users.find("u"))
-    nothing = np.empty(0, np.int32)
 
-    def barred(config, similar_to=nothing):
-        mask = usable_items(config, world.catalogue, past, None, similar_to)
-        return {world.items.ids.names[slot] for slot in np.flatnonzero(~mask)}
+    def barred(config, *similar_to):
+        pipeline = Pipeline(PipelineConfig(rerank=config), world.items, world.catalogue)
+        request = RecommendationRequest(user_id="u", request_id="r", context_items=list(similar_to))
+        user, now_ms = world.users.find("u"), (START_S + 100) * 1000
+        context = pipeline.context_for(world.users, user, now_ms, 10, request)
+        return {world.items.ids.names[slot] for slot in np.flatnonzero(~context.query.usable)}
 
     assert barred(RerankConfig()) == {"out", "bought", "seen", "bad"}
     assert barred(RerankConfig(repeats=True)) == {"out", "bad"}
     assert barred(RerankConfig(had_types=("purchase",))) == {"out", "bought", "bad"}
-    other = np.array([world.items.find("other")], np.int32)
-    assert "other" in barred(RerankConfig(), other)
+    assert "other" in barred(RerankConfig(), "other")
+
+
+def test_the_best_of_several_lists_at_once_are_those_of_each(context):
+    scores = np.random.default_rng(3).integers(0, 9, 60).astype(np.float32)
+    starts = np.array([0, 25, 25, 29, 60])
+    rows, bounds = choose_best(scores, starts, 10)
+    for number in range(4):
+        mine = scores[starts[number] : starts[number + 1]]
+        alone = choose(RerankConfig(), context, ITEMS[:0], mine, 10)
+        got = rows[bounds[number] : bounds[number + 1]]
+        assert (got - starts[number]).tolist() == alone.tolist()
 
 
 def test_short_lists_are_filled_by_popularity(world, context):
