@@ -23,7 +23,7 @@ class ListBudget:
 
     def round_begins(self, behind: int, lanes: int) -> None:
         """One of so many lanes begins a round, behind which so many of its events wait."""
-        self._share = max(0.0, 1.0 - behind * lanes / (self._per_s * BEHIND_S))
+        self._share = max(0.0, 1.0 - behind * lanes / max(1.0, self._per_s * BEHIND_S))
 
     def available(self) -> int:
         """Lists that may be written now."""

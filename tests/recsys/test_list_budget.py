@@ -30,3 +30,9 @@ def test_while_events_wait_there_are_fewer_and_none_behind_a_seconds_lists():
         budget.round_begins(behind, lanes)
         rooms.append(budget.available())
     assert rooms == [50, 37, 25, 0, 0]
+
+
+def test_without_a_budget_there_is_no_list_of_its_own():
+    budget = ListBudget(0.0)
+    budget.round_begins(7, 4)
+    assert budget.available() == 0
