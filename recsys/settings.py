@@ -104,7 +104,7 @@ class Worker(Section):
     )
     list_delay_ms_max: int = setting(2000, "no list is further behind what was learned", ge=0)
     direct_transactions: bool = setting(
-        False, "transactions by requests of our own (KIP-890): half the CPU, and see decisions.md"
+        True, "transactions by requests of our own (KIP-890) where brokers take them: half the CPU"
     )
     list_threads: int = setting(
         2, "lists that are made together are scored on so many threads, where there are cores",

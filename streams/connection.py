@@ -15,7 +15,7 @@ class Connection:
 
     bootstrap: str
     security: Security = field(default_factory=Security)
-    direct_transactions: bool = False  # by requests of our own, where the cluster takes them
+    direct_transactions: bool = True  # by requests of our own, where the cluster takes them
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments for any aiokafka client. Raises SecurityError."""

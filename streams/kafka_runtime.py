@@ -103,7 +103,7 @@ def read_lock() -> list[Jar]:
     """The pinned jars.
 
     >>> {jar.version for jar in read_lock() if jar.group == "org.apache.kafka"}
-    {'4.3.1'}
+    {'4.2.2'}
     """
     text = resources.files("streams").joinpath("kafka.lock").read_text("utf-8")
     lines = [line.split() for line in text.splitlines() if not line.startswith("#")]

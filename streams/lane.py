@@ -7,6 +7,7 @@ committed offsets, then start. Each round after that is one transaction.
 
 import asyncio
 import contextlib
+import enum
 import functools
 import inspect
 import time
@@ -35,6 +36,14 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
+
+
+class Changes(enum.Enum):
+    """What has become of the changes of the newest round."""
+
+    NONE = enum.auto()  # the state has them, or they were taken back
+    OPEN = enum.auto()  # they can be taken back
+    KEPT = enum.auto()  # their transaction is committed: the next round says so to the state
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class Lane(Generic[S]):
         self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
         self._held_records = 0
         self._state: S | None = None
+        self._changes = Changes.NONE
         self._producer: LaneProducer | None = None
         self._waiting = Waiting(config.urgent)
         self._arrived = asyncio.Event()
@@ -167,8 +177,9 @@ class Lane(Generic[S]):
                 await asyncio.wait([self._writing])
             await self._snapshot_in_background()
         finally:
-            if self._held and self._state is not None:
-                await self._take_back(self._state)
+            if self._state is not None:
+                state, held = self._state, bool(self._held)
+                await (self._take_back(state) if held else self._settled(state))
             self._resting.set()
             self.ready.clear()
             self._application.closed(self.number)
@@ -237,7 +248,7 @@ class Lane(Generic[S]):
             self._state_end = restored.end
             self._birth = restored.birth or self._birth
             self._noted = restored.positions or self._noted
-        self._state = state
+        self._state, self._changes = state, Changes.NONE
         self.positions = await self._committed()
 
     async def _committed(self) -> dict[Position, int]:
@@ -336,7 +347,7 @@ class Lane(Generic[S]):
         except BaseException:
             await self._take_back(state)
             raise
-        await config.compute.run(state.commit)
+        self._changes = Changes.KEPT
         if not (writes or offsets):
             return
         self._held.clear()
@@ -372,7 +383,23 @@ class Lane(Generic[S]):
         """Undo this round, and those that waited for its commit: they will be read again."""
         self._held.clear()
         self._held_records = 0
-        await self._config.compute.run(state.rollback)
+
+        def undo() -> None:
+            self._settle(state)
+            if self._changes is Changes.OPEN:
+                state.rollback()
+                self._changes = Changes.NONE
+
+        await self._config.compute.run(undo)
+
+    async def _settled(self, state: S) -> None:
+        await self._config.compute.run(functools.partial(self._settle, state))
+
+    def _settle(self, state: S) -> None:
+        """What the newest transaction kept is part of the state; on the thread that touches it."""
+        if self._changes is Changes.KEPT:
+            state.commit()
+            self._changes = Changes.NONE
 
     async def _apply(
         self, state: S, chunks: list[Chunk], due: bool
@@ -390,7 +417,9 @@ class Lane(Generic[S]):
             if not (chunks or (self._held if self._paused else due)):
                 return None
             if not self._held:
+                self._settle(state)
                 state.begin()
+                self._changes = Changes.OPEN
             outcome = self._application.apply(self.number, state, chunks)
             rows: list[Record] = []
             if isinstance(outcome, Outcome):
@@ -479,7 +508,12 @@ class Lane(Generic[S]):
         noted = {source.topic: offset for source, offset in self.positions.items()}
         meta = {"birth": birth, "state_end": self._state_end, "positions": noted}
         self._snapshot_at, self._snapshot_end = time.monotonic(), self._state_end
-        copy = await self._config.compute.run(state.snapshot)
+
+        def take_copy() -> dict[str, Any]:
+            self._settle(state)
+            return state.snapshot()
+
+        copy = await self._config.compute.run(take_copy)
         writing = self._write_snapshot(self._snapshots, path, copy, meta)
         self._writing = asyncio.create_task(writing)
 

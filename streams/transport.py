@@ -26,7 +26,11 @@ WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in
 RECORD_BYTES = 1_000  # what a record takes here beside its value
 FETCH_WAIT_MS = 500
 POLL_S = 0.5
-BUSY_CHUNKS_PER_S = 200  # of all partitions whose lanes are at work: each chunk has its price
+# What is there at once was fetched right after the last question; what came since is a fetch away.
+AT_ONCE_S = 0.001
+NEWER_S = 0.006
+BUSY_ASK_S_MIN = 0.01
+BUSY_CHUNKS_PER_S = 800  # of all partitions whose lanes are at work: each chunk has its price
 BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
 
 
@@ -62,7 +66,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if tp in expected:
                     consumer.seek(tp, expected[tp])
         self._fetches += 1
-        return self._fetches, await self._fetch_records(consumer, partitions, timeout=wait_s)
+        begun = time.monotonic()
+        fetched = await self._fetch_records(consumer, partitions, timeout=wait_s)
+        if fetched and time.monotonic() - begun < AT_ONCE_S:
+            newer = await self._fetch_records(consumer, partitions, timeout=NEWER_S)
+            for tp, records in newer.items():
+                fetched[tp] = [*fetched.get(tp, ()), *records]
+        return self._fetches, fetched
 
     @property
     def member_id(self) -> str:
@@ -205,7 +215,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._taken = number
         if fetched:
             busy = sum(held > 0 for held in self._under_way.values())
-            self._ask_busy_at = time.monotonic() + max(busy, len(fetched)) / BUSY_CHUNKS_PER_S
+            pause_s = max(BUSY_ASK_S_MIN, max(busy, len(fetched)) / BUSY_CHUNKS_PER_S)
+            self._ask_busy_at = time.monotonic() + pause_s
         reached = self._reached() if fetched else {}
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
