@@ -30,7 +30,7 @@ POLL_S = 0.5
 AT_ONCE_S = 0.001
 NEWER_S = 0.006
 BUSY_ASK_S_MIN = 0.01
-BUSY_CHUNKS_PER_S = 800  # of all partitions whose lanes are at work: each chunk has its price
+BUSY_CHUNKS_PER_S = 400  # of all partitions whose lanes are at work: each chunk has its price
 BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
 
 
