@@ -1,6 +1,7 @@
 """A lane applies every record once, whatever becomes of its transactions."""
 
 import asyncio
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,37 @@ async def test_an_uncertain_round_counts_once(
             await asyncio.sleep(0.1)
     assert failed[0] >= 3
     assert len(await read(toy, toy.answers)) == COUNT
+
+
+async def test_every_round_is_kept_or_taken_back_before_the_next(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[int, list[str]] = defaultdict(list)
+    states: list[Sums] = []  # so that none has the id of another
+
+    def tells(name: str) -> None:
+        told_before = getattr(Sums, name)
+
+        def telling(state: Sums) -> None:
+            states.append(state)
+            told[id(state)].append(name)
+            told_before(state)
+
+        monkeypatch.setattr(Sums, name, telling)
+
+    for name in ("begin", "commit", "rollback"):
+        tells(name)
+    failed = fail(monkeypatch, after_commit=False)
+    async with toy.worker() as (_, application):
+        for first in range(0, COUNT, 40):
+            await toy.produce(40, first)
+        await until(lambda: application.count >= COUNT)
+        await until(lambda: failed[0] >= 6)
+    for steps in told.values():
+        assert set(steps[::2]) == {"begin"}
+        assert set(steps[1::2]) <= {"commit", "rollback"}
+        assert len(steps) % 2 == 0, "the last round is settled at the end"
+    assert any("rollback" in steps for steps in told.values())
 
 
 @pytest.mark.parametrize("fails", [False, True])

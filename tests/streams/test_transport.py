@@ -1,13 +1,17 @@
 """Chunks follow one another without a gap, whatever became of a fetch."""
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from streams import transport
 from streams.broker import Broker
 from streams.chunk import Chunk
+from streams.compute import Compute
 from tests.streams.toy import Toy, expected, together, until
 
 COUNT = 600
@@ -144,3 +148,31 @@ async def test_a_chunk_says_how_many_lie_behind_it(
     assert all(chunk.end + chunk.behind <= ends[chunk.source] for chunk in chunks)
     assert {chunk.source for chunk in chunks if not chunk.behind} == set(ends)
     assert max(chunk.behind for chunk in chunks) >= 20
+
+
+async def test_an_answer_that_lay_ready_brings_what_came_since_too(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with toy.worker(compute=Compute(thread=True)) as (worker, application):
+        thread, apply, newer = worker.app.consumer._thread, application.apply, [0]
+        fetch_records = thread._fetch_records
+
+        async def watched(*given: Any, timeout: float) -> Any:
+            records = await fetch_records(*given, timeout=timeout)
+            if timeout == transport.NEWER_S:
+                newer[0] += sum(map(len, records.values()))
+            return records
+
+        def slow(*given: Any) -> Any:
+            time.sleep(0.05)  # records come meanwhile
+            return apply(*given)
+
+        monkeypatch.setattr(thread, "_fetch_records", watched)
+        monkeypatch.setattr(application, "apply", slow)
+        async with AIOKafkaProducer(bootstrap_servers=toy.bootstrap) as producer:
+            for number in range(COUNT):
+                await producer.send(toy.numbers, b"%d" % number, key=b"k%d" % (number % 10))
+                await asyncio.sleep(0.001)
+        await until(lambda: application.count >= COUNT)
+        assert together(application) == expected(COUNT)
+        assert newer[0] > 0
