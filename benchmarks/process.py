@@ -32,6 +32,7 @@ class Contender:
     def __init__(self, name: str, options: dict[str, Any], python: str = sys.executable) -> None:
         self.name = name
         environ = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+        environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `recsys worker` sets it, for all alike
         self._process = subprocess.Popen(
             [python, "-m", f"benchmarks.contenders.{name}", json.dumps(options)],
             cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
