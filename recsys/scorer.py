@@ -8,7 +8,7 @@ from recsys.contexts import Contexts
 from recsys.rank import Rank, ScoredLists, hear_photo
 from recsys.speakers import Source, speakers_of
 
-SHARED_LISTS_MIN = 6  # fewer are scored sooner than another thread wakes up
+SHARED_LISTS_MIN = 24  # with fewer two threads wait for each other longer than one takes
 
 
 class Scorer:
