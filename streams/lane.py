@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
+FEW_RECORDS = 10  # a round of fewer takes about as long
+BRIEF_S = 0.03  # the event loop may stand still for so long
 
 
 class Changes(enum.Enum):
@@ -259,7 +261,7 @@ class Lane(Generic[S]):
 
     async def _round(self) -> None:
         due = await self._wait()
-        async with self._turns:
+        async with self._turns.turn(brief=self._brief):
             if self._held if self._paused else due or self._waiting:
                 await self._apply_and_commit(due=due)
         if self._snapshot_due_s() == 0.0:
@@ -293,7 +295,12 @@ class Lane(Generic[S]):
     def _took(self, records: int, seconds: float) -> None:
         """Remember what a record costs lately."""
         if records:
-            self._record_s += 0.2 * (seconds / records - self._record_s)
+            self._record_s += 0.2 * (seconds / max(records, FEW_RECORDS) - self._record_s)
+
+    @property
+    def _brief(self) -> bool:
+        """Whether the next round is cheaper than the way to another thread and back."""
+        return self._record_s * max(self._waiting.records, FEW_RECORDS) < BRIEF_S
 
     async def _apply_and_commit(self, *, due: bool) -> None:
         chunks: list[Chunk] = []
@@ -427,7 +434,7 @@ class Lane(Generic[S]):
                 rows = [] if outcome.may_wait else self._changed_rows(state)
             return outcome, rows, time.monotonic() - begun
 
-        applied = await self._config.compute.run(work)
+        applied = await self._config.compute.run(work, brief=self._brief)
         if applied is None:
             return None
         outcome, rows, seconds = applied

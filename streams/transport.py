@@ -11,101 +11,23 @@ from collections import Counter
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.chunk import Chunk, Position
+from streams.loop_consumer import LoopConsumer
 
 log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS_MAX = 4000
 WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in the fetcher
 RECORD_BYTES = 1_000  # what a record takes here beside its value
-FETCH_WAIT_MS = 500
 POLL_S = 0.5
-# What is there at once was fetched right after the last question; what came since is a fetch away.
-AT_ONCE_S = 0.001
-NEWER_S = 0.006
 BUSY_ASK_S_MIN = 0.01
 BUSY_CHUNKS_PER_S = 400  # of all partitions whose lanes are at work: each chunk has its price
 BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread that fetches: as Faust's, but reading committed records only."""
-
-    _fetches = 0
-
-    async def fetch(
-        self, partitions: set[TP], wait_s: float, taken: int, expected: dict[TP, int]
-    ) -> tuple[int, dict[Any, list[Any]]]:
-        """Fetch, and number the answer. `taken` is the number of the last one that was used.
-
-        A fetch moves the client's position even where a rebalance has made its answer useless:
-        when one was not used, the partitions go back to what is `expected` of them.
-        """
-        consumer = self._ensure_consumer()
-        answer: tuple[int, dict[Any, list[Any]]] = await self.call_thread(
-            self._fetch, consumer, partitions, wait_s, taken, expected
-        )
-        return answer
-
-    async def _fetch(
-        self,
-        consumer: AIOKafkaConsumer,
-        partitions: set[TP],
-        wait_s: float,
-        taken: int,
-        expected: dict[TP, int],
-    ) -> tuple[int, dict[Any, list[Any]]]:
-        if taken != self._fetches:
-            for tp in consumer.assignment():
-                if tp in expected:
-                    consumer.seek(tp, expected[tp])
-        self._fetches += 1
-        begun = time.monotonic()
-        fetched = await self._fetch_records(consumer, partitions, timeout=wait_s)
-        if fetched and time.monotonic() - begun < AT_ONCE_S:
-            newer = await self._fetch_records(consumer, partitions, timeout=NEWER_S)
-            for tp, records in newer.items():
-                fetched[tp] = [*fetched.get(tp, ()), *records]
-        return self._fetches, fetched
-
-    @property
-    def member_id(self) -> str:
-        """The name that the group knows us by; '' before it has given one."""
-        return str(self._ensure_consumer()._coordinator.member_id)
-
-    async def is_member(self) -> bool:
-        """Ask the group's coordinator whether our membership still holds."""
-        member: bool = await self.call_thread(self._ensure_consumer()._coordinator._do_heartbeat)
-        return member
-
-    def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
-        conf = self.app.conf
-        self._assignor = self.app.assignor  # co-partitioned: lane p of every topic to one owner
-        return AIOKafkaConsumer(
-            client_id=conf.broker_client_id,
-            group_id=conf.id,
-            **self.app.connection.options(),
-            partition_assignment_strategy=[self._assignor],
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_poll_records=conf.broker_max_poll_records,
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
-            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            retry_backoff_ms=20,
-            session_timeout_ms=int(conf.broker_session_timeout * 1000),
-            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
-            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-        )
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -123,8 +45,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._rewinds = 0
         self._taken = 0
 
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> LoopConsumer:
+        return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def member_id(self) -> str:
@@ -205,6 +127,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await self.perform_seek()
             return
         free, wait_s = self._free(active)
+        to_busy = any(self._under_way[tp] for tp in free)
         if not free:
             await self.sleep(min(wait_s, 0.1))
             return
@@ -213,7 +136,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if seeks != self._seeks or rewinds != self._rewinds or not self.flow_active:
             return  # the partitions moved while we waited: what was fetched is stale
         self._taken = number
-        if fetched:
+        if fetched and to_busy:
             busy = sum(held > 0 for held in self._under_way.values())
             pause_s = max(BUSY_ASK_S_MIN, max(busy, len(fetched)) / BUSY_CHUNKS_PER_S)
             self._ask_busy_at = time.monotonic() + pause_s

@@ -1,12 +1,15 @@
 """Turns: how many rounds run at once, how long, and how many may start a second, over all lanes."""
 
 import asyncio
+import contextlib
 import math
 import time
+from collections.abc import AsyncIterator
 
 HURRY_S = 1.0
 ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
 HURRIED_ROUND_S = 0.07  # while there is somebody who waits for the lanes' turns
+ALONE_S = 0.02  # a broker may be far away, or not answer at all
 TURN_S = 0.5  # of all lanes that have something to do: each has its next round after that
 
 
@@ -20,6 +23,7 @@ class Turns:
 
     def __init__(self, at_once: int = 1, per_s: float = math.inf) -> None:
         self._running = asyncio.Semaphore(at_once)
+        self._brief = asyncio.Lock()
         self._every_s = 1.0 / per_s
         self._next_at = 0.0
         self._hurried_until = 0.0
@@ -43,14 +47,28 @@ class Turns:
         if at > now:
             await asyncio.sleep(at - now)
 
-    async def __aenter__(self) -> None:
+    @contextlib.asynccontextmanager
+    async def turn(self, *, brief: bool) -> AsyncIterator[None]:
+        """A lane's turn, for one round.
+
+        A brief one is alone for a while: its work is done on the loop, where a commit that takes
+        three answers would wait for the work of other lanes three times.
+        """
         self._lanes += 1
         try:
-            await self._running.acquire()
-        except BaseException:
+            async with self._alone() if brief else contextlib.nullcontext(), self._running:
+                yield
+        finally:
             self._lanes -= 1
-            raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._lanes -= 1
-        self._running.release()
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        await self._brief.acquire()
+        stack = contextlib.ExitStack()
+        stack.callback(self._brief.release)
+        too_long = asyncio.get_running_loop().call_later(ALONE_S, stack.close)
+        try:
+            yield
+        finally:
+            too_long.cancel()
+            stack.close()

@@ -68,3 +68,19 @@ async def test_the_loop_goes_on_meanwhile() -> None:
     go_on.set()  # only a free loop gets here
     assert await task
     compute.close()
+
+
+async def test_what_is_brief_is_done_on_the_loop_unless_the_thread_is_at_work() -> None:
+    compute, go_on = Compute(thread=True), threading.Event()
+    here = threading.get_ident()
+    assert await compute.run(threading.get_ident, brief=True) == here
+    assert await compute.run(threading.get_ident) != here
+    assert await compute.run(threading.get_ident, brief=True) == here, "it is idle again"
+    busy = asyncio.create_task(compute.run(go_on.wait))
+    await asyncio.sleep(0)
+    waits = asyncio.create_task(compute.run(threading.get_ident, brief=True))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await busy
+    assert await waits != here
+    compute.close()

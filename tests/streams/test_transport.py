@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from streams import transport
+from streams import loop_consumer, transport
 from streams.broker import Broker
 from streams.chunk import Chunk
 from streams.compute import Compute
@@ -159,7 +159,7 @@ async def test_an_answer_that_lay_ready_brings_what_came_since_too(
 
         async def watched(*given: Any, timeout: float) -> Any:
             records = await fetch_records(*given, timeout=timeout)
-            if timeout == transport.NEWER_S:
+            if timeout == loop_consumer.NEWER_S:
                 newer[0] += sum(map(len, records.values()))
             return records
 

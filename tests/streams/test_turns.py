@@ -32,7 +32,7 @@ async def test_so_many_run_at_once() -> None:
 
     async def one() -> None:
         nonlocal running, most
-        async with turns:
+        async with turns.turn(brief=False):
             running += 1
             most = max(most, running)
             await asyncio.sleep(0.01)
@@ -42,7 +42,39 @@ async def test_so_many_run_at_once() -> None:
     assert (running, most) == (0, 2)
 
 
-async def test_rounds_are_short_for_a_while_after_somebody_waits(monkeypatch):
+async def most_at_once(turns: Turns, each_s: float) -> int:
+    """How many brief ones were under way at once."""
+    running = most = 0
+
+    async def one() -> None:
+        nonlocal running, most
+        async with turns.turn(brief=True):
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(each_s)
+            running -= 1
+
+    await asyncio.gather(*(one() for _ in range(6)))
+    assert running == 0
+    return most
+
+
+async def test_a_brief_one_is_alone_among_its_like_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.turns.ALONE_S", 10.0)
+    turns = Turns(8)
+    async with turns.turn(brief=False):
+        assert await most_at_once(turns, 0.01) == 1
+    monkeypatch.setattr("streams.turns.ALONE_S", 0.0)
+    assert await most_at_once(turns, 0.2) == 6
+    assert await most_at_once(Turns(2), 0.2) == 2
+    assert await asyncio.wait_for(most_at_once(turns, 0.0), 10.0) >= 1
+
+
+async def test_rounds_are_short_for_a_while_after_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     all_lanes = Turns(8, 200)
     assert all_lanes.round_s == ROUND_S
     all_lanes.hurry()
@@ -52,15 +84,15 @@ async def test_rounds_are_short_for_a_while_after_somebody_waits(monkeypatch):
     assert all_lanes.round_s == ROUND_S
 
 
-async def test_the_more_lanes_are_busy_the_shorter_is_each_ones_round():
+async def test_the_more_lanes_are_busy_the_shorter_is_each_ones_round() -> None:
     turns, seen = Turns(1), []
 
     async def one() -> None:
-        async with turns:
+        async with turns.turn(brief=False):
             await asyncio.sleep(0)
             seen.append(turns.round_s)
 
-    async with turns:
+    async with turns.turn(brief=False):
         assert turns.round_s == ROUND_S
         given_up = asyncio.create_task(one())
         await asyncio.sleep(0)
