@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 HURRY_S = 1.0
 ROUND_S = 0.25  # a round applies for no longer, or the other lanes' open transactions time out
 HURRIED_ROUND_S = 0.07  # while there is somebody who waits for the lanes' turns
-ALONE_S = 0.02  # a broker may be far away, or not answer at all
+ALONE_S = 0.05  # a broker may be far away, or not answer at all
 TURN_S = 0.5  # of all lanes that have something to do: each has its next round after that
 
 
