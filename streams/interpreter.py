@@ -3,7 +3,7 @@
 import gc
 import sys
 
-SWITCH_INTERVAL_S = 0.001  # the fetching thread must not wait long for the interpreter
+SWITCH_INTERVAL_S = 0.001  # the event loop must not wait long for the interpreter
 GC_THRESHOLDS = (50_000, 20, 100)  # records come by the thousand and hold no cycles
 
 

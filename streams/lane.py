@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
 FEW_RECORDS = 10  # a round of fewer takes about as long
-BRIEF_S = 0.03  # the event loop may stand still for so long
+BRIEF_S = 0.03  # a round that takes longer is not for the event loop
 
 
 class Changes(enum.Enum):
@@ -92,6 +92,7 @@ class Lane(Generic[S]):
         self._still_ours = still_ours or _nobody_knows
         self._turns = turns or Turns()
         self._record_s = 0.0003  # what a record costs lately
+        self._last_s = 0.0  # what the last round took
         self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
         self._held_records = 0
         self._state: S | None = None
@@ -293,14 +294,16 @@ class Lane(Generic[S]):
         return min(self._config.round_records_max, max(ROUND_RECORDS_MIN, in_time))
 
     def _took(self, records: int, seconds: float) -> None:
-        """Remember what a record costs lately."""
+        """Remember how long a round takes lately, and what a record costs."""
+        self._last_s = seconds
         if records:
             self._record_s += 0.2 * (seconds / max(records, FEW_RECORDS) - self._record_s)
 
     @property
     def _brief(self) -> bool:
-        """Whether the next round is cheaper than the way to another thread and back."""
-        return self._record_s * max(self._waiting.records, FEW_RECORDS) < BRIEF_S
+        """Whether the event loop may stand still for the next round: quicker than a thread."""
+        expected_s = self._record_s * max(self._waiting.records, FEW_RECORDS)
+        return max(expected_s, self._last_s) < BRIEF_S
 
     async def _apply_and_commit(self, *, due: bool) -> None:
         chunks: list[Chunk] = []

@@ -1,6 +1,8 @@
 """A lane applies every record once, whatever becomes of its transactions."""
 
 import asyncio
+import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from streams import state_log
 from streams.broker import Broker
 from streams.chunk import Position, Record
 from streams.client_transactions import ClientTransactions
+from streams.compute import Compute
 from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
+from streams.lane import BRIEF_S
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
 from tests.streams.toy import PARTITIONS, Patient, Sums, Toy, expected, together, until
 
@@ -147,6 +151,34 @@ async def test_rounds_that_wait_are_committed_before_the_end(
         key: value for lane in range(PARTITIONS) for _, key, value in await state_rows(toy, lane)
     }
     assert rows == {key: b"%d %d" % row for key, row in expected(COUNT).items()}
+
+
+async def test_brief_rounds_are_applied_on_the_loop_and_others_beside_it(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with toy.worker(compute=Compute(thread=True)) as (_, application):
+        apply, rounds, slow = application.apply, [], [False]
+
+        def watched(*given: Any) -> Any:
+            rounds.append(threading.current_thread() is threading.main_thread())
+            if slow[0]:
+                time.sleep(1.5 * BRIEF_S)
+            return apply(*given)
+
+        monkeypatch.setattr(application, "apply", watched)
+        for first in range(0, 200, 20):
+            await toy.produce(20, first)
+        await until(lambda: application.count >= 200)
+        assert sum(rounds) > len(rounds) / 2
+        slow[0] = True
+        await toy.produce(100, 200)
+        await until(lambda: application.count >= 300)
+        rounds.clear()
+        for first in range(300, 400, 20):
+            await toy.produce(20, first)
+            await until(lambda first=first: application.count >= first + 20)  # type: ignore[misc]
+        assert not any(rounds)
+        assert together(application) == expected(400)
 
 
 async def test_after_uncertainty_what_another_owner_did_is_known(
