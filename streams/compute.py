@@ -7,7 +7,7 @@ runs in the order it was handed in, so the rounds of a lane keep theirs.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
 
@@ -21,29 +21,29 @@ class Compute:
 
     def __init__(self, *, thread: bool = False) -> None:
         self._thread = ThreadPoolExecutor(1, "compute") if thread else None
-        self._unfinished = 0  # of what the thread was given
+        self._unfinished: set[asyncio.Future[Any]] = set()  # of what the thread was given
 
     async def run(self, work: Callable[[], Answer], *, brief: bool = False) -> Answer:
-        """Do it and wait for its answer or exception; what is brief at once, if the thread is idle.
+        """Do it and wait for its answer or exception; what is brief here, if the thread is idle
+        after what it was given before.
 
         Who is cancelled meanwhile waits for the end of what has begun: state is never left while
         it is being changed.
         """
+        if brief and self._unfinished:  # what goes to a busy thread keeps it busy
+            await asyncio.wait(list(self._unfinished))
         if self._thread is None or (brief and not self._unfinished):
             return work()
-        self._unfinished += 1
         begun = self._thread.submit(work)
         done = asyncio.wrap_future(begun)
-        done.add_done_callback(self._finished)
+        self._unfinished.add(done)
+        done.add_done_callback(self._unfinished.discard)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
             if not begun.cancel():
                 await asyncio.wait([done])
             raise
-
-    def _finished(self, _: object) -> None:
-        self._unfinished -= 1
 
     def close(self) -> None:
         """End the thread when its work is done."""

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
 FEW_RECORDS = 10  # a round of fewer takes about as long
-BRIEF_S = 0.03  # a round that takes longer is not for the event loop
+BRIEF_S = 0.06  # a round that takes longer is not for the event loop
 
 
 class Changes(enum.Enum):
@@ -302,7 +302,7 @@ class Lane(Generic[S]):
     @property
     def _brief(self) -> bool:
         """Whether the event loop may stand still for the next round: quicker than a thread."""
-        expected_s = self._record_s * max(self._waiting.records, FEW_RECORDS)
+        expected_s = self._record_s * max(min(self._waiting.records, self._room), FEW_RECORDS)
         return max(expected_s, self._last_s) < BRIEF_S
 
     async def _apply_and_commit(self, *, due: bool) -> None:

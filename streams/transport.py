@@ -26,7 +26,7 @@ WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in
 RECORD_BYTES = 1_000  # what a record takes here beside its value
 POLL_S = 0.5
 BUSY_ASK_S_MIN = 0.005
-BUSY_CHUNKS_PER_S = 800  # of all partitions whose lanes are at work: each chunk has its price
+BUSY_CHUNKS_PER_S = 1600  # of all partitions whose lanes are at work: each chunk has its price
 BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -80,7 +81,23 @@ async def test_what_is_brief_is_done_on_the_loop_unless_the_thread_is_at_work() 
     await asyncio.sleep(0)
     waits = asyncio.create_task(compute.run(threading.get_ident, brief=True))
     await asyncio.sleep(0)
+    assert not waits.done()
     go_on.set()
     assert await busy
-    assert await waits != here
+    assert await waits == here
+    compute.close()
+
+
+async def test_what_is_brief_does_not_wait_for_ever_for_a_thread_that_is_never_idle() -> None:
+    compute, answered = Compute(thread=True), asyncio.Event()
+
+    async def again_and_again() -> None:
+        while not answered.is_set():
+            await compute.run(lambda: time.sleep(0.005))
+
+    others = [asyncio.create_task(again_and_again()) for _ in range(3)]  # two wait meanwhile
+    await asyncio.sleep(0.02)
+    await asyncio.wait_for(compute.run(threading.get_ident, brief=True), 10.0)
+    answered.set()
+    await asyncio.gather(*others)
     compute.close()

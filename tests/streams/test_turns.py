@@ -5,7 +5,15 @@ import time
 
 import pytest
 
-from streams.turns import HURRIED_ROUND_S, HURRY_S, ROUND_S, TURN_S, Turns
+from streams.turns import (
+    GROUP_MAX,
+    GROUP_SHARE,
+    HURRIED_ROUND_S,
+    HURRY_S,
+    ROUND_S,
+    TURN_S,
+    Turns,
+)
 
 
 async def test_starts_are_spread_in_the_order_of_asking() -> None:
@@ -42,7 +50,7 @@ async def test_so_many_run_at_once() -> None:
     assert (running, most) == (0, 2)
 
 
-async def most_at_once(turns: Turns, each_s: float) -> int:
+async def most_at_once(turns: Turns, each_s: float, count: int = 6) -> int:
     """How many brief ones were under way at once."""
     running = most = 0
 
@@ -54,7 +62,7 @@ async def most_at_once(turns: Turns, each_s: float) -> int:
             await asyncio.sleep(each_s)
             running -= 1
 
-    await asyncio.gather(*(one() for _ in range(6)))
+    await asyncio.gather(*(one() for _ in range(count)))
     assert running == 0
     return most
 
@@ -69,6 +77,34 @@ async def test_a_brief_one_is_alone_among_its_like_but_not_for_ever(
     monkeypatch.setattr("streams.turns.ALONE_S", 0.0)
     assert await most_at_once(turns, 0.2) == 6
     assert await most_at_once(Turns(2), 0.2) == 2
+    assert await asyncio.wait_for(most_at_once(turns, 0.0), 10.0) >= 1
+
+
+async def test_where_many_wait_brief_ones_come_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.turns.ALONE_S", 10.0)
+    assert await most_at_once(Turns(8), 0.01, 2 * GROUP_SHARE) == 1
+    assert await most_at_once(Turns(8), 0.01, 3 * GROUP_SHARE) == 2
+    assert await most_at_once(Turns(8), 0.01, 10 * GROUP_SHARE * GROUP_MAX) == GROUP_MAX
+
+
+async def test_who_gives_up_while_it_waits_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.turns.ALONE_S", 10.0)
+    turns, done = Turns(8), []
+
+    async def one(name: int) -> None:
+        async with turns.turn(brief=True):
+            await asyncio.sleep(0.01)
+            done.append(name)
+
+    tasks = [asyncio.create_task(one(name)) for name in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()  # it waits
+    await asyncio.wait([tasks[0]])
+    tasks[2].cancel()  # it was just admitted
+    await asyncio.wait(tasks, timeout=10.0)
+    assert done == [0, 3]
     assert await asyncio.wait_for(most_at_once(turns, 0.0), 10.0) >= 1
 
 
