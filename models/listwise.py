@@ -59,11 +59,14 @@ def gain(scores: Any, answers: int, zero_counts: bool) -> float:
 
 
 @kernel
-def judge(scores: Any, shares: Any, answers: int, rate: float, trust: Any) -> None:
-    """Move each one's running gain towards that on this list: the network's, and each source's."""
+def judge(scores: Any, features: Any, first: int, answers: int, rate: float, trust: Any) -> None:
+    """Move each one's running gain towards that on this list: the network's, and each source's.
+
+    Sources' shares are columns of the features, from `first` on.
+    """
     trust[0] += rate * (gain(scores, answers, True) - trust[0])
-    for s in range(shares.shape[1]):
-        trust[1 + s] += rate * (gain(shares[:, s], answers, False) - trust[1 + s])
+    for s in range(len(trust) - 1):
+        trust[1 + s] += rate * (gain(features[:, first + s], answers, False) - trust[1 + s])
 
 
 @kernel
@@ -212,12 +215,12 @@ def forward_of_all(
 
 
 @kernel
-def blend(shares: Any, weights: Any, out: Any) -> None:
-    """Weighted sums of each row; what is not finite adds 0."""
-    for row in range(len(shares)):
+def blend(features: Any, first: int, weights: Any, out: Any) -> None:
+    """Weighted sums of each row's columns from `first` on; what is not finite adds 0."""
+    for row in range(len(features)):
         total = 0.0
         for s in range(len(weights)):
-            share = shares[row, s]
+            share = features[row, first + s]
             total += weights[s] * share if -np.inf < share < np.inf else 0.0
         out[row] = total
 

@@ -145,7 +145,7 @@ class Ranker:
         """The sources' shares, weighted by what each found of late; good ones count far more."""
         weights = (self.trust[1:] / self.trust[1:].max()) ** TRUST_POWER
         out = np.empty(len(features), np.float32)
-        listwise.blend(features[:, self.sources], weights, out)
+        listwise.blend(features, self.sources.start, weights, out)
         return out
 
     def _by_networks(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
@@ -197,7 +197,7 @@ class Ranker:
         if len(self.trust) > 1:
             rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
             scores = self._by_networks(features, np.array([0, len(features)]))
-            listwise.judge(scores, features[:, self.sources], answers, rate, self.trust)
+            listwise.judge(scores, features, self.sources.start, answers, rate, self.trust)
 
     def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean of each feature, and one over its standard deviation."""

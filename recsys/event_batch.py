@@ -47,7 +47,7 @@ class EventBatch:
         count = len(user_ids)
         return cls(
             np.fromiter((users.slot(user_id) for user_id in user_ids), np.int32, count),
-            np.fromiter((items.slot(item_id) for item_id in item_ids), np.int32, count),
+            items.slots(item_ids),
             np.fromiter((TYPE_CODES[name] for name in types), np.uint8, count),
             np.array(values if values is not None else [None] * count, np.float32),
             np.array(times_ms, np.int64).reshape(count),

@@ -176,10 +176,12 @@ class Features:
 
     def of(self, contexts: Contexts, unions: Unions) -> NDArray[np.float32]:
         """Features of some lists' candidates, shape (all candidates, len(self))."""
-        out = np.zeros((len(unions.items), len(self)), np.float32)
+        count = len(unions.items)
+        # Columns of one row alone are another layout, for which numba compiles all kernels anew.
+        out = np.zeros((max(count, 2), len(self)), np.float32)
         for group, span in self._spans:
             group.fill(contexts, unions, out[:, span])
-        return out
+        return out[:count]
 
 
 def default_groups(sources: Sequence[str], popularity: Popularity) -> tuple[Group, ...]:

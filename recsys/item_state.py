@@ -60,6 +60,13 @@ class ItemState:
         self._extend()
         return slot
 
+    def slots(self, items: Sequence[str | int]) -> Slots:
+        """Slots of many items, by their ids or 64-bit keys; empty ones where nothing is known."""
+        ids = self.ids
+        found = [ids.slot(at) if isinstance(at, str) else ids.slot_of_key(at) for at in items]
+        self._extend()
+        return np.array(found, np.int32)
+
     def slots_of_keys(self, keys: NDArray[np.uint64]) -> Slots:
         """Slots of 64-bit keys; items whose id is not known yet get a nameless one."""
         slots = self.ids.slots_of_keys(keys)
@@ -190,10 +197,12 @@ class ItemState:
                 if value is not None:
                     self._load_ranker(state_format.body("ranker", value))
             elif value is not None:
-                rows[self.slot(key.decode())] = state_format.body("item", value)
+                rows[self.ids.slot(key.decode())] = state_format.body("item", value)
             elif (slot := self.find(key.decode())) != NONE:
                 rows.pop(slot, None)
+                self._extend()
                 self._blank(np.array([slot], np.int32))
+        self._extend()
         slots = np.fromiter(rows, np.int32, len(rows))
         start = 0
         for model in self.models:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from models.base import NO_SLOTS, ItemEvents
 from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE
+from models.kernels import kernel
 from recsys.item_state import ItemState
 
 VERSION = 3
@@ -73,18 +75,15 @@ class ItemUpdates:
 
     def encode(self, items: ItemState) -> bytes:
         """One record: a table of the distinct items, and columns that point into it."""
-        distinct, where = np.unique(
-            np.concatenate([self.items, self.context.ravel()]), return_inverse=True
-        )
-        first = int(len(distinct) > 0 and distinct[0] == NONE)
+        slots = np.concatenate([self.items, self.context.ravel()])
         # 0 is "none", 1 the table's first item.
-        places = where - (first - 1)
+        distinct, places = _distinct(slots, np.zeros(len(items), np.int32))
         kind = np.dtype("<u2" if len(distinct) < 65_535 else "<u4")
         names, keys = items.ids.names, items.ids.keys
         width = len(self.items)
         record = _Record(
             version=VERSION,
-            table=[names[slot] or int(keys[slot]) for slot in distinct[first:].tolist()],
+            table=[names[slot] or int(keys[slot]) for slot in distinct.tolist()],
             items=places[:width].astype(kind).tobytes(),
             types=self.types.tobytes(),
             weights=self.weights.astype("<f4").tobytes(),
@@ -123,14 +122,7 @@ class ItemUpdates:
                     f"item updates of version {version}, this reads {VERSION}"
                 )
             record = msgspec.msgpack.decode(value, type=_Record)
-            slots = np.array(
-                [NONE]
-                + [
-                    items.slot(entry) if isinstance(entry, str) else items.slot_of_key(entry)
-                    for entry in record.table
-                ],
-                np.int32,
-            )
+            slots = np.append(np.int32(NONE), items.slots(record.table))
             kind = "<u4" if record.wide else "<u2"
             count = len(record.types)
             shape = (count, CONTEXT_SIZE)
@@ -189,3 +181,23 @@ class _Record(msgspec.Struct, array_like=True):
     users: bytes = b""  # from version 3 on, like what follows
     places: bytes = b""
     gone: bytes = b""
+
+
+@kernel
+def _distinct(slots: Any, numbers: Any) -> Any:
+    """The distinct slots as they first come, and for each slot its number among them, from 1 on.
+
+    NONE has number 0. `numbers` has a zero for every slot there is.
+    """
+    distinct, places = np.empty(len(slots), np.int32), np.zeros(len(slots), np.int32)
+    count = 0
+    for at in range(len(slots)):
+        slot = slots[at]
+        if slot < 0:
+            continue
+        if not numbers[slot]:
+            distinct[count] = slot
+            count += 1
+            numbers[slot] = count
+        places[at] = numbers[slot]
+    return distinct[:count], places

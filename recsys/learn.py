@@ -23,7 +23,7 @@ class ChunkLearner:
         self, looks: Looks, users: UserState, batch: EventBatch, weights: NDArray[np.float32]
     ) -> None:
         self.looks, self.users, self.batch, self.weights = looks, users, batch, weights
-        self._users: list[int] = batch.users.tolist()
+        self._before = newest_before(batch.users).tolist()
         looks.begin()
         count = len(batch)
         self.done = 0
@@ -90,29 +90,24 @@ class ChunkLearner:
     def _until_changed(self, start: int, stop: int) -> tuple[int, list[int]]:
         """How far users are as they were before their sampled events; and those events."""
         sampled: list[int] = []
-        changed: set[int] = set()
-        at = start
         while self._sampled and self._sampled[0] < stop:
             event = self._sampled[0]
-            changed.update(self._users[at:event])
-            if self._users[event] in changed or len(sampled) == LISTS_AT_ONCE:
+            if self._before[event] >= start or len(sampled) == LISTS_AT_ONCE:
                 return event, sampled
-            at = event
             sampled.append(self._sampled.pop(0))
         return stop, sampled
 
     def _look(self, sampled: list[int]) -> None:
-        heads, times_ms = self.users.heads, self.batch.times_ms
-        users = [self._users[event] for event in sampled]
-        steps = [
-            (event, user)
-            for event, user in zip(sampled, users, strict=True)
-            if not heads["events"][user] or heads["last_s"][user] != self.times_s[event]
-        ]
-        if steps:
-            events, users = [event for event, _ in steps], [user for _, user in steps]
-            looks = self.looks.before_steps(self.users, users, times_ms[events].tolist())
-            self._captured += zip(events, looks, strict=True)
+        """Note what users may choose from, where a sampled event is the first of a step."""
+        if not sampled:
+            return
+        events, heads, batch = np.array(sampled), self.users.heads, self.batch
+        users = batch.users[events]
+        first = (heads["events"][users] == 0) | (heads["last_s"][users] != self.times_s[events])
+        if first.any():
+            events, slots = events[first], users[first].tolist()
+            looks = self.looks.before_steps(self.users, slots, batch.times_ms[events].tolist())
+            self._captured += zip(events.tolist(), looks, strict=True)
 
     def _apply(self, start: int, stop: int) -> None:
         if start >= stop:
@@ -165,6 +160,19 @@ class ChunkLearner:
             step &= (self.times_s[event:] == self.times_s[event]) & (self.weights[event:] > 0)
             examples.append(self.looks.rank.example(scored, batch.items[event:][step]))
         return examples
+
+
+def newest_before(users: Slots) -> NDArray[np.intp]:
+    """For each event the one before it of the same user, -1 where it is their first.
+
+    >>> newest_before(np.array([7, 8, 7, 7, 8], np.int32)).tolist()
+    [-1, -1, 0, 2, 1]
+    """
+    before = np.full(len(users), NONE, np.intp)
+    order = np.argsort(users, kind="stable")
+    same = users[order[1:]] == users[order[:-1]]
+    before[order[1:][same]] = order[:-1][same]
+    return before
 
 
 def stretches(

@@ -93,6 +93,8 @@ class UserLanes:
         self._tracer = tracer or Tracer()
         self._budget = ListBudget(config.lists_per_s_max)
         self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
+        names = [source.name for source in pipeline.sources]
+        self._listed = [metrics.LISTED.labels(name) for name in [*names, "fill"]]
         name = config.prefix
         read = config.own_prefix if config.mirrored else name
         self._topics = {topic.name(read): topic for topic in USER_INPUTS}
@@ -175,9 +177,10 @@ class UserLanes:
             return
         found = np.concatenate(self._found)
         self._found.clear()
-        for bit, source in enumerate(self.pipeline.sources):
-            metrics.LISTED.labels(source.name).inc(int((found >> np.uint32(bit) & 1).sum()))
-        metrics.LISTED.labels("fill").inc(int((found == 0).sum()))
+        bits = np.arange(len(self._listed) - 1, dtype=np.uint32)
+        counts = (found[:, None] >> bits & np.uint32(1)).sum(axis=0)
+        for counter, count in zip(self._listed, [*counts, (found == 0).sum()], strict=True):
+            counter.inc(int(count))
 
     # -- events
 

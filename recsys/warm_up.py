@@ -58,6 +58,9 @@ def practise(pipeline: Pipeline) -> None:
     factors = np.eye(ITEMS, FactorsConfig().factors, dtype=np.float32)
     items.swap_factors("practise", items.ids.keys[:ITEMS], factors)
     mine.recommend(users, 0, 0)
+    users.begin()
+    users.forget("u0", EVENTS * ROUNDS * 1_000)
+    users.rollback()
     mine.close()
 
 

@@ -7,7 +7,6 @@ partition, and whole batches are sent. Shared by `produce`, `replay` and the dem
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,8 +22,6 @@ BATCHES_IN_FLIGHT_MAX = 64
 RETRY_BACKOFF_MS = 20
 START_TIMEOUT_S = 30.0  # a refused OAUTHBEARER token aiokafka does not see: it would ask forever
 _NO_HEADERS: list[tuple[str, bytes]] = []
-
-_partition_of = lru_cache(1 << 17)(partition_of)  # the hash costs 2 us, and users come again
 
 
 class ProduceError(Exception):
@@ -92,7 +89,7 @@ class BatchProducer:
 
     def partition_of(self, key: bytes) -> int:
         """Where `add` puts a key."""
-        return _partition_of(key, self.partitions)
+        return partition_of(key, self.partitions)
 
     def add(
         self,
@@ -105,7 +102,7 @@ class BatchProducer:
 
         A record without a key goes to partition 0. Without a timestamp it gets the time of now.
         """
-        partition = _partition_of(key, self.partitions) if key is not None else 0
+        partition = partition_of(key, self.partitions) if key is not None else 0
         batch = self._open.get(partition)
         if batch is None:
             batch = self._open[partition] = self._producer.create_batch()

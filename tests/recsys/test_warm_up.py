@@ -52,8 +52,21 @@ def catalogue_of(items: ItemState) -> Catalogue:
     return catalogue
 
 
+def first_steps(pipeline: Pipeline) -> None:
+    """The first event of all: one item, one candidate."""
+    items = ItemState(default_models())
+    users = UserState(items)
+    new = Pipeline(pipeline.config, items, Catalogue(items))
+    for user in ("first", "second"):
+        batch = EventBatch.of(users, [user], ["i0"], ["view"], [DAY_MS], None, [user])
+        updates, _ = new.learn_and_recommend(users, batch, np.ones(1, np.bool_))
+        new.fold(ItemUpdates.decode(items, updates.encode(items)))
+        assert len(new.recommend(users, -1, 2 * DAY_MS)) <= 1
+
+
 def work(pipeline: Pipeline, users: UserState, rng: random.Random) -> None:
-    """A while of a worker's life: events, lists, requests, rounds that are taken back."""
+    """A while of a worker's life: events, lists, requests, rounds that are taken back, goodbyes."""
+    first_steps(pipeline)
     for number in range(12):
         users.begin()
         pipeline.items.begin()
@@ -69,6 +82,7 @@ def work(pipeline: Pipeline, users: UserState, rng: random.Random) -> None:
             pipeline.recommend(users, slot, 40 * DAY_MS, 5, request)
             filtered = RecommendationRequest("u1", f"f{number}", filter=some)
             pipeline.recommend(users, slot, 40 * DAY_MS, 5, filtered)
+        users.forget(f"u{number}", 40 * DAY_MS // 1000)
         users.dirty_records()
         pipeline.items.dirty_records()
         if number % 4:
