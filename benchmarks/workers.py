@@ -91,7 +91,7 @@ def catch_up(workers: list[WorkerProcess], events: int) -> float:
     while sum(worker.events for worker in workers) - before < events:
         if time.perf_counter() - started > CATCH_UP_S:
             raise ContenderError(f"not caught up after {CATCH_UP_S} s")
-        time.sleep(0.2)
+        time.sleep(0.05)
         for worker in workers:
             worker.lap()
     return time.perf_counter() - started

@@ -48,7 +48,7 @@ PAGE_COLUMNS = (
 
 @kernel
 def apply_events(
-    start: int, stop: int, entries_max: int,
+    start: int, stop: int, entries_max: int, awaits_look: Any,
     users: Any, items: Any, types: Any, weights: Any, times_s: Any, keys: Any,
     heads: Any, head_marks: Any, head_epoch: Any, head_undo_slots: Any, head_undo_rows: Any,
     head_counters: Any,
@@ -56,8 +56,10 @@ def apply_events(
     page_counters: Any, free_pages: Any, chain: Any,
     tokens: Any, applied: Any, is_new: Any, starts_step: Any, stage: Any, context: Any,
     ages_s: Any, who: Any, nth: Any,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Apply events [start, stop) in their order; fill what the item side must learn from each.
+
+    Returns where it ended: before an event that `awaits_look` where it would start a step.
 
     Out, a value an event: `applied` (False: its id was seen), `is_new` (the item is new to the
     user), `starts_step` (no event of this user had this second before), `stage` (how far the user
@@ -68,6 +70,8 @@ def apply_events(
     """
     for e in range(start, stop):
         slot = users[e]
+        if awaits_look[e] and (heads[slot].events == 0 or heads[slot].last_s != times_s[e]):
+            return e
         touch_row(
             slot, heads, head_marks, head_epoch, head_undo_slots, head_undo_rows, head_counters
         )
@@ -186,6 +190,7 @@ def apply_events(
                 for j in range(RECENT_SIZE - 1, place, -1):
                     head.recent[j] = head.recent[j - 1]
                 head.recent[place] = found
+    return stop
 
 
 @kernel

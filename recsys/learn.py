@@ -1,6 +1,7 @@
 """The user half of a chunk: apply its events in order, and note what items and ranker learn."""
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class ChunkLearner:
         self, looks: Looks, users: UserState, batch: EventBatch, weights: NDArray[np.float32]
     ) -> None:
         self.looks, self.users, self.batch, self.weights = looks, users, batch, weights
-        self._before = newest_before(batch.users).tolist()
+        self._before = newest_before(batch.users)
         looks.begin()
         count = len(batch)
         self.done = 0
@@ -44,7 +45,7 @@ class ChunkLearner:
         self._shown = batch.types == TYPE_CODES["impression"]
         self.any_shown = bool(self._shown.any())
         self._answers = ~self._shown & (weights != 0)
-        self._sampled = self._sample()
+        self._awaits_look = self._sample()
         # Whoever comes is known to items by what they did first, never by who they are.
         self._tokens = np.maximum(self._mixed >> np.uint64(32), np.uint64(1)).astype(np.uint32)
         self._captured: list[tuple[int, Look]] = []
@@ -55,13 +56,12 @@ class ChunkLearner:
         mixed = keys[batch.items] ^ self.times_s.astype(np.uint64) ^ batch.event_keys
         return np.asarray(mixed * np.uint64(0x9E3779B97F4A7C15), np.uint64)
 
-    def _sample(self) -> list[int]:
+    def _sample(self) -> NDArray[np.bool_]:
         """Events that become examples if they start a step: by their hash, never by load."""
         rank = self.looks.rank
         share = rank.config.train_share(rank.ranker.lists, rank.ranker.looks)
         drawn = (self._mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
-        sampled: list[int] = np.flatnonzero((drawn < share) & (self.weights > 0)).tolist()
-        return sampled
+        return np.asarray((drawn < share) & (self.weights > 0))
 
     def apply(self, stop: int, awaited: Slots = NO_SLOTS) -> None:
         """Apply events up to `stop`; users are swept at fixed counts of applied events.
@@ -82,44 +82,38 @@ class ChunkLearner:
         """Apply events up to `stop`, looking at users right before their sampled steps."""
         start = self.done
         while start < stop:
-            end, sampled = self._until_changed(start, stop)
-            self._look(sampled)
-            self._apply(start, end)
-            start = end
+            self._look(start, stop)
+            start = self._apply(start, stop)
 
-    def _until_changed(self, start: int, stop: int) -> tuple[int, list[int]]:
-        """How far users are as they were before their sampled events; and those events."""
-        sampled: list[int] = []
-        while self._sampled and self._sampled[0] < stop:
-            event = self._sampled[0]
-            if self._before[event] >= start or len(sampled) == LISTS_AT_ONCE:
-                return event, sampled
-            sampled.append(self._sampled.pop(0))
-        return stop, sampled
+    def _look(self, start: int, stop: int) -> None:
+        """Note what users may choose from at sampled events before which they do nothing more.
 
-    def _look(self, sampled: list[int]) -> None:
-        """Note what users may choose from, where a sampled event is the first of a step."""
-        if not sampled:
-            return
-        events, heads, batch = np.array(sampled), self.users.heads, self.batch
-        users = batch.users[events]
-        first = (heads["events"][users] == 0) | (heads["last_s"][users] != self.times_s[events])
-        if first.any():
-            events, slots = events[first], users[first].tolist()
-            looks = self.looks.before_steps(self.users, slots, batch.times_ms[events].tolist())
-            self._captured += zip(events.tolist(), looks, strict=True)
+        Only those count that are the first of a step.
+        """
+        ahead = self._awaits_look[start:stop] & (self._before[start:stop] < start)
+        events = start + np.flatnonzero(ahead)
+        self._awaits_look[events] = False
+        heads, slots = self.users.heads, self.batch.users[events]
+        first = (heads["events"][slots] == 0) | (heads["last_s"][slots] != self.times_s[events])
+        events, slots = events[first], slots[first]
+        times_ms = self.batch.times_ms[events]
+        for at in range(0, len(events), LISTS_AT_ONCE):
+            part = slice(at, at + LISTS_AT_ONCE)
+            looks = self.looks.before_steps(
+                self.users, slots[part].tolist(), times_ms[part].tolist()
+            )
+            self._captured += zip(events[part].tolist(), looks, strict=True)
 
-    def _apply(self, start: int, stop: int) -> None:
-        if start >= stop:
-            return
+    def _apply(self, start: int, stop: int) -> int:
+        """Apply events; where it ended: at the latest before a sampled step that needs a look."""
         users, batch = self.users, self.batch
         count = stop - start
         heads, pages = users.heads, users.pages
         heads.reserve_undo(count)
         pages.reserve(count)
         pages.reserve_undo(3 * count)
-        history.apply_events(
-            start, stop, users.limits.entries_max,
+        stop = history.apply_events(
+            start, stop, users.limits.entries_max, self._awaits_look,
             batch.users, batch.items, batch.types, self.fixed_weights, self.times_s,
             batch.event_keys,
             heads.rows, heads.marks, heads.epoch, heads.undo_slots, heads.undo_rows,
@@ -135,6 +129,7 @@ class ChunkLearner:
                 batch.users[part], batch.items[part], self._shown[part] & self.applied[part],
                 self._answers[part] & self.applied[part], self.times_s[part],
             )  # fmt: skip
+        return stop
 
     def updates(self) -> ItemUpdates:
         """What the items must learn of it; duplicates left out."""
@@ -152,7 +147,7 @@ class ChunkLearner:
         batch = self.batch
         if self._captured:
             self.looks.settle()
-        for event, look in self._captured:
+        for event, look in sorted(self._captured, key=itemgetter(0)):
             scored = look.scored
             if not self.applied[event] or scored is None:
                 continue
