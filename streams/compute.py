@@ -24,8 +24,9 @@ class Compute:
         self._unfinished: set[asyncio.Future[Any]] = set()  # of what the thread was given
 
     async def run(self, work: Callable[[], Answer], *, brief: bool = False) -> Answer:
-        """Do it and wait for its answer or exception; what is brief here, if the thread is idle
-        after what it was given before.
+        """Do it and wait for its answer or exception.
+
+        What is brief is done here, after what the thread was given before, if it is idle then.
 
         Who is cancelled meanwhile waits for the end of what has begun: state is never left while
         it is being changed.
