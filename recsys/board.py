@@ -57,6 +57,14 @@ class Unions:
             joined_starts([each.starts for each in several]),
         )
 
+    def first(self, count: int) -> "Unions":
+        """Those of the first lists, as views."""
+        if count == len(self):
+            return self
+        stop = int(self.starts[count])
+        starts = self.starts[: count + 1]
+        return Unions(self.items[:stop], self.scores[:stop], self.found[:stop], starts)
+
     def part(self, number: int) -> slice:
         """The rows of a list."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))

@@ -85,15 +85,32 @@ class Looks:
             if moment is not None:
                 self._awaited.setdefault(moment, Look())
 
-    def remember(self, asked: Sequence[Moment | None], scored: Sequence[ScoredLists]) -> None:
-        """Lists were made: for the steps that follow them."""
+    @property
+    def unscored(self) -> int:
+        """Candidates that are noted, and not scored yet."""
+        return len(self._unscored)
+
+    def score(
+        self, contexts: Contexts, asked: Sequence[Moment | None]
+    ) -> tuple[Contexts, Sequence[ScoredLists]]:
+        """Score lists that were asked for, and remember them for the steps that follow them.
+
+        Where there is room the unscored come along, behind the lists: their contexts, too.
+        """
         looks = [self._awaited.pop(moment, Look()) if moment else Look() for moment in asked]
+        newest = [(moment, look) for moment, look in zip(asked, looks, strict=True) if moment]
+        if self._unscored and len(looks) + len(self._unscored) <= LISTS_AT_ONCE:
+            contexts = Contexts.joined([contexts, *self._contexts])
+            looks += self._unscored
+            self._unscored.clear()
+            self._contexts.clear()
+        scored = self._score(contexts)
         _fill(looks, scored)
-        for moment, look in zip(asked, looks, strict=True):
-            if moment:
-                while len(self._newest) >= NEWEST_LISTS:
-                    del self._newest[next(iter(self._newest))]
-                self._newest[moment] = look
+        for moment, look in newest:
+            while len(self._newest) >= NEWEST_LISTS:
+                del self._newest[next(iter(self._newest))]
+            self._newest[moment] = look
+        return contexts, scored
 
 
 def _fill(looks: Sequence[Look], scored: Sequence[ScoredLists]) -> None:

@@ -184,13 +184,14 @@ class Pipeline:
     ) -> None:
         if not asked:
             return
-        begun = time.perf_counter()
+        begun, unscored = time.perf_counter(), self.looks.unscored
         answers = self.answer(users, Asked.joined(asked))
         for event, ranked in zip(events, answers, strict=True):
             lists[event] = ranked
         asked.clear()
         events.clear()
-        self.lists_s += time.perf_counter() - begun
+        share = len(answers) / (len(answers) + unscored - self.looks.unscored)
+        self.lists_s += share * (time.perf_counter() - begun)
 
     def fold(self, updates: ItemUpdates) -> None:
         """Item half: every model learns the events in their order, the ranker the examples."""
@@ -272,12 +273,12 @@ class Pipeline:
     def _policies(self, users: UserState, asked: Asked) -> list[Policy]:
         if not len(asked):
             return []
-        scored = self.scorer.score(asked.contexts)
-        self.looks.remember(asked.moments, scored)
-        unions = Unions.joined([part.unions for part in scored])
-        scores = self._heard(users, asked, unions, joined([part.scores for part in scored]))
+        contexts, scored = self.looks.score(asked.contexts, asked.moments)
+        unions = Unions.joined([part.unions for part in scored]).first(len(asked))
+        said = joined([part.scores for part in scored])[: len(unions.items)]
+        scores = self._heard(users, asked, unions, said)
         lists = Ranked.of_all(
-            self.scorer.speakers, asked.contexts, unions, scores,
+            self.scorer.speakers, contexts, unions, scores,
             *self._chosen(asked, unions, scores), [variant.name for variant in asked.variants],
             self.model_version,
         )  # fmt: skip

@@ -52,6 +52,7 @@ class Ranked:
     ) -> "list[Ranked]":  # fmt: skip
         """The chosen rows of each list in their order; list i's are [starts[i], starts[i + 1]).
 
+        There may be contexts of others behind theirs.
         Of the sources that found an item, the one leads whose score of it is the largest share of
         its highest; that source names the past item which gave most of the score.
         """
@@ -70,7 +71,7 @@ class Ranked:
                 items[part], scores[part], found[part], lead[part], carriers[part], certain[part],
                 model_version, photo.category if photo else "", variant,
             )
-            for part, photo, variant in zip(parts, contexts.photos, variants, strict=True)
+            for part, photo, variant in zip(parts, contexts.photos, variants, strict=False)
         ]  # fmt: skip
 
     def filled_up(self, more: Slots) -> "Ranked":

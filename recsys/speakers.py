@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -46,7 +47,7 @@ class ForAll:
     ) -> None:  # fmt: skip
         """Write the past item behind each item that is asked for, -1 for none.
 
-        List i's items are [starts[i], starts[i + 1]).
+        List i's items are [starts[i], starts[i + 1]). There may be contexts of others behind.
         """
         out[asked] = NONE
 
@@ -174,10 +175,9 @@ class Alone:
         if (together := getattr(self.source, "carry_all", None)) is not None:
             together(contexts, items, starts, mine, out)
         elif (carriers := getattr(self.source, "carriers", None)) is not None:
-            for number, context in enumerate(contexts):
-                part = slice(starts[number], starts[number + 1])
+            for number, part in enumerate(starmap(slice, pairwise(starts.tolist()))):
                 if mine[part].any():
-                    out[part][mine[part]] = carriers(context, items[part][mine[part]])
+                    out[part][mine[part]] = carriers(contexts[number], items[part][mine[part]])
 
 
 class Together:

@@ -60,7 +60,16 @@ def test_a_list_that_is_asked_for_and_sampled_is_scored_once(world, scored):
     )
     assert sum(ranked is not None for ranked in lists) == 5
     assert len(updates.examples) == 10
-    assert sum(scored) == 5 + 5  # the lists, and the looks before the first events
+    assert scored == [5 + 5]  # the lists, and behind them the looks before the first events
+
+
+def test_looks_that_have_no_room_beside_the_lists_are_scored_by_themselves(world, scored):
+    log = [Event(f"u{n}", f"i{n}", "purchase", START_S + 9000 + n) for n in range(20)]
+    updates, _ = world.pipeline.learn_and_recommend(
+        world.users, batch_of(world.users, log), np.ones(20, np.bool_)
+    )
+    assert scored == [20, 20]
+    assert len(updates.examples) == 20
 
 
 def test_examples_are_those_of_lists_made_one_by_one():

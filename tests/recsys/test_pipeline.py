@@ -200,6 +200,8 @@ def test_lists_on_the_way_are_those_after_each_event(threads, log, want):
             )
             assert other.ids(expected) == together.ids(lists[n])
             np.testing.assert_array_equal(expected.scores, lists[n].scores)
+            np.testing.assert_array_equal(expected.lead, lists[n].lead)
+            np.testing.assert_array_equal(expected.carriers, lists[n].carriers)
     together.pipeline.close()
 
 
