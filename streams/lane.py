@@ -21,11 +21,12 @@ import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from streams import crash_points, state_log
+from streams import state_log
 from streams.application import Application, Outcome, S, Snapshots
 from streams.chunk import Chunk, Position, Record
 from streams.compute import Compute
 from streams.connection import Connection
+from streams.local_snapshot import LocalSnapshot, Mark
 from streams.state_log import Birth
 from streams.totals import Totals
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
@@ -88,7 +89,6 @@ class Lane(Generic[S]):
         self.positions: dict[Position, int] = {}
         self._config = config
         self._application = application
-        self._snapshots = snapshots
         self._still_ours = still_ours or _nobody_knows
         self._turns = turns or Turns()
         self._record_s = 0.0003  # what a record costs lately
@@ -107,9 +107,7 @@ class Lane(Generic[S]):
         self._state_end = 0
         self._birth: Birth | None = None
         self._noted: dict[str, int] = {}  # positions as the state's log has them
-        self._snapshot_at = time.monotonic()
-        self._snapshot_end = 0  # how far into the state's log the newest snapshot reaches
-        self._writing: asyncio.Task[None] | None = None
+        self._snapshot = self._own_snapshot(snapshots)
 
     # -- what the owner of the assignment says
 
@@ -176,8 +174,8 @@ class Lane(Generic[S]):
                 await self._round()
             if self._held and self._state is not None:
                 await self._apply_and_commit(due=True)
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
+            if self._snapshot is not None:
+                await self._snapshot.written()
             await self._snapshot_in_background()
         finally:
             if self._state is not None:
@@ -186,8 +184,8 @@ class Lane(Generic[S]):
             self._resting.set()
             self.ready.clear()
             self._application.closed(self.number)
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
+            if self._snapshot is not None:
+                await self._snapshot.written()
             if self._producer is not None:
                 with contextlib.suppress(KafkaError, OSError):
                     await self._producer.stop()
@@ -231,11 +229,12 @@ class Lane(Generic[S]):
         state = await compute.run(open_empty)
         if config.state_topic is not None:
             source = Position(config.state_topic, self.number)
-            start = await self._read_snapshot(source, state)
-            self._snapshot_end = start or 0
-            if start is None:
+            mark = await self._restore_snapshot(source, state)
+            if mark is None:
                 state = await compute.run(open_empty)
-                start, self._birth, self._noted = 0, None, {}
+            start = 0 if mark is None else mark.state_end
+            self._birth = None if mark is None else mark.birth
+            self._noted = {} if mark is None else mark.positions
 
             async def load(records: list[ConsumerRecord]) -> None:
                 rows = [(record.key, record.value) for record in records]
@@ -253,6 +252,17 @@ class Lane(Generic[S]):
             self._noted = restored.positions or self._noted
         self._state, self._changes = state, Changes.NONE
         self.positions = await self._committed()
+
+    async def _restore_snapshot(self, source: Position, state: S) -> Mark | None:
+        if self._snapshot is None:
+            return None
+
+        async def holds(mark: Mark) -> bool:
+            return await state_log.holds(
+                self._config.connection, source, mark.birth, mark.state_end
+            )
+
+        return await self._snapshot.restore(state, holds)
 
     async def _committed(self) -> dict[Position, int]:
         sources = [Position(topic, self.number) for topic in self._config.topics]
@@ -364,15 +374,15 @@ class Lane(Generic[S]):
         self._held_records = 0
         self._applied(offsets, records)
         self.rounds += 1
-        if outcome.forgets:
-            self._snapshot_at = float("-inf")
+        if outcome.forgets and self._snapshot is not None:
+            self._snapshot.hurry()
         self._application.committed(self.number, state)
 
     def _complete(self, rows: list[Record], offsets: Mapping[Position, int]) -> str:
         """Add what the lane itself notes in its state's log; the log's name where it is born."""
         if offsets and self._config.notes_positions:
             rows.append(state_log.positions_record({**self.positions, **offsets}))
-        if not rows or self._birth is not None or self._snapshot_path is None:
+        if not rows or self._birth is not None or self._snapshot is None:
             return ""
         name = uuid.uuid4().hex
         rows.append(Record(state_log.BIRTH_KEY, name.encode()))  # the last of them
@@ -462,84 +472,39 @@ class Lane(Generic[S]):
         self._waiting.put_back(chunks)
         await asyncio.sleep(RETRY_S)
 
-    # -- local snapshots: restart time must not grow with history
+    # -- its local snapshot
 
-    @property
-    def _snapshot_path(self) -> Path | None:
+    def _own_snapshot(self, snapshots: Snapshots | None) -> LocalSnapshot | None:
         config = self._config
-        if self._snapshots is None or config.snapshot_dir is None or config.state_topic is None:
+        if snapshots is None or config.snapshot_dir is None or config.state_topic is None:
             return None
-        return config.snapshot_dir / f"{config.state_topic}-{self.number}.snapshot"
-
-    async def _read_snapshot(self, source: Position, state: S) -> int | None:
-        """Load the snapshot into an empty state; the offset to read the log from, if it held."""
-        path = self._snapshot_path
-        if path is None or self._snapshots is None:
-            return None
-        run = self._config.compute.run
-        found = await run(functools.partial(self._snapshots.read, path))
-        if found is None:
-            return None
-        snapshot, meta = found
-        try:
-            self._birth, end = Birth(*meta["birth"]), int(meta["state_end"])
-            self._noted = dict(meta.get("positions", {}))
-            if await state_log.holds(self._config.connection, source, self._birth, end):
-                await run(lambda: state.restore(snapshot))
-                return end
-            log.warning("snapshot.refused", path=str(path), error="it is of another log")
-        except KafkaError:
-            raise
-        except Exception as error:  # whatever is wrong with it, the log has the truth
-            log.warning("snapshot.refused", path=str(path), error=repr(error))
-        return None
+        return LocalSnapshot(
+            snapshots,
+            config.snapshot_dir / f"{config.state_topic}-{self.number}.snapshot",
+            config.snapshot_interval_s,
+            config.compute,
+            self._arrived.set,
+        )
 
     def _snapshot_due_s(self) -> float | None:
         """In how many seconds to snapshot; None where nothing has changed since, or not now."""
-        if self._snapshot_path is None or self._birth is None or self._state is None:
+        if self._snapshot is None or self._birth is None or self._state is None:
             return None
         if self._held:  # a copy would hold what may yet be taken back
             return None
-        if self._state_end == self._snapshot_end:
-            return None
-        if self._writing is not None and not self._writing.done():
-            return None
-        after_s = self._config.snapshot_interval_s
-        return max(0.0, self._snapshot_at + after_s - time.monotonic())
+        return self._snapshot.due_s(self._state_end)
 
     async def _snapshot_in_background(self) -> None:
-        """Copy the state between two rounds, and write the copy while further rounds run."""
-        path, state = self._snapshot_path, self._state
-        if self._snapshot_due_s() is None or path is None or state is None:
+        state, snapshot, birth = self._state, self._snapshot, self._birth
+        if self._snapshot_due_s() is None or state is None or snapshot is None or birth is None:
             return
-        assert self._snapshots is not None
-        assert self._birth is not None
-        birth = [self._birth.offset, self._birth.name]
         noted = {source.topic: offset for source, offset in self.positions.items()}
-        meta = {"birth": birth, "state_end": self._state_end, "positions": noted}
-        self._snapshot_at, self._snapshot_end = time.monotonic(), self._state_end
 
-        def take_copy() -> dict[str, Any]:
+        def copy() -> dict[str, Any]:
             self._settle(state)
             return state.snapshot()
 
-        copy = await self._config.compute.run(take_copy)
-        writing = self._write_snapshot(self._snapshots, path, copy, meta)
-        self._writing = asyncio.create_task(writing)
-
-    async def _write_snapshot(
-        self, snapshots: Snapshots, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        written = loop.run_in_executor(None, snapshots.write, path, snapshot, meta)
-        crash_points.reach("snapshot")
-        try:
-            await written
-        except OSError as error:
-            log.warning("snapshot.failed", path=str(path), error=repr(error))
-            self._snapshot_end = -1  # what lies there is older than it should be: try again
-        finally:
-            self._arrived.set()  # what changed meanwhile may be due again
+        await snapshot.take(copy, Mark(birth, self._state_end, noted))
 
 
 async def _nobody_knows() -> bool:

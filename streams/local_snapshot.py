@@ -1,0 +1,115 @@
+"""A lane's local snapshot: restart time must not grow with history."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from streams import crash_points
+from streams.application import Snapshots, State
+from streams.compute import Compute
+from streams.state_log import Birth
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a snapshot stands: in which log, how far into it, and how far the inputs were read."""
+
+    birth: Birth
+    state_end: int
+    positions: dict[str, int]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """As it lies beside the snapshot."""
+        birth = [self.birth.offset, self.birth.name]
+        return {"birth": birth, "state_end": self.state_end, "positions": self.positions}
+
+    @classmethod
+    def of(cls, meta: dict[str, Any]) -> "Mark":
+        """Raises KeyError, TypeError or ValueError for what is none."""
+        positions = dict(meta.get("positions", {}))
+        return cls(Birth(*meta["birth"]), int(meta["state_end"]), positions)
+
+
+class LocalSnapshot:
+    """The one file of a lane.
+
+    Args:
+        every_s: how long after the last one began the next is due, if anything has changed.
+        told: called after each end of a write.
+    """
+
+    def __init__(
+        self, store: Snapshots, path: Path, every_s: float, compute: Compute,
+        told: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._store, self._path, self._every_s = store, path, every_s
+        self._compute, self._told = compute, told
+        self._begun_at = time.monotonic()
+        self._end = 0  # how far into the state's log the newest one reaches
+        self._writing: asyncio.Task[None] | None = None
+
+    async def restore(self, state: State, holds: Callable[[Mark], Awaitable[bool]]) -> Mark | None:
+        """Load it into an empty state; None where it is not there, or is not to be believed.
+
+        The state is to be made anew then. `holds` says whether it is of the log as it is now.
+        """
+        self._end = 0
+        found = await self._compute.run(functools.partial(self._store.read, self._path))
+        if found is None:
+            return None
+        snapshot, meta = found
+        try:
+            mark = Mark.of(meta)
+            if await holds(mark):
+                await self._compute.run(lambda: state.restore(snapshot))
+                self._end = mark.state_end
+                return mark
+            log.warning("snapshot.refused", path=str(self._path), error="it is of another log")
+        except KafkaError:
+            raise
+        except Exception as error:  # whatever is wrong with it, the log has the truth
+            log.warning("snapshot.refused", path=str(self._path), error=repr(error))
+        return None
+
+    def hurry(self) -> None:
+        """What it holds must not stay: the next one is due at once."""
+        self._begun_at = float("-inf")
+
+    def due_s(self, state_end: int) -> float | None:
+        """In how many seconds the next one is due; None where nothing has changed, or not now."""
+        if state_end == self._end or (self._writing is not None and not self._writing.done()):
+            return None
+        return max(0.0, self._begun_at + self._every_s - time.monotonic())
+
+    async def take(self, copy: Callable[[], dict[str, Any]], mark: Mark) -> None:
+        """Copy the state between two rounds; the copy is written while further rounds run."""
+        self._begun_at, self._end = time.monotonic(), mark.state_end
+        snapshot = await self._compute.run(copy)
+        self._writing = asyncio.create_task(self._write(snapshot, mark))
+
+    async def written(self) -> None:
+        """Wait for the end of the write under way."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def _write(self, snapshot: dict[str, Any], mark: Mark) -> None:
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(None, self._store.write, self._path, snapshot, mark.meta)
+        crash_points.reach("snapshot")
+        try:
+            await writing
+        except OSError as error:
+            log.warning("snapshot.failed", path=str(self._path), error=repr(error))
+            self._end = -1  # what lies there is older than it should be: try again
+        finally:
+            self._told()  # what changed meanwhile may be due again
