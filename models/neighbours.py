@@ -345,7 +345,7 @@ def strongest_sources_of_all(
     target_starts: Any, readings: Any, out: Any,
 ) -> None:  # fmt: skip
     """`strongest_sources` for several users; arguments as of `read_lists_of_all`."""
-    for user in range(len(target_starts) - 1):
+    for user in range(len(clocks)):
         start, first, last = starts[user], target_starts[user], target_starts[user + 1]
         stop = min(starts[user + 1], start + fading.shape[1])
         if np.any(readings[first:last] >= 0):

@@ -52,7 +52,7 @@ class Ranked:
     ) -> "list[Ranked]":  # fmt: skip
         """The chosen rows of each list in their order; list i's are [starts[i], starts[i + 1]).
 
-        There may be contexts of others behind theirs.
+        There may be contexts of others behind theirs, of which nothing is chosen.
         Of the sources that found an item, the one leads whose score of it is the largest share of
         its highest; that source names the past item which gave most of the score.
         """
@@ -61,9 +61,11 @@ class Ranked:
         _leads(unions.scores, unions.found, unions.starts, chosen, starts, lead)
         carriers, certain = np.full(count, NONE, np.int32), np.ones(count, np.float32)
         leading = set(lead.tolist())
+        others = np.full(len(contexts) + 1 - len(starts), count, np.int64)
+        bounds = np.concatenate([starts, others])
         for speaker in speakers:
             if not leading.isdisjoint(speaker.columns):
-                speaker.carry(contexts, items, starts, lead, carriers)
+                speaker.carry(contexts, items, bounds, lead, carriers)
         scores, found = scores[chosen], unions.found[chosen]
         parts = [slice(*bounds) for bounds in pairwise(starts.tolist())]
         return [
@@ -71,7 +73,9 @@ class Ranked:
                 items[part], scores[part], found[part], lead[part], carriers[part], certain[part],
                 model_version, photo.category if photo else "", variant,
             )
-            for part, photo, variant in zip(parts, contexts.photos, variants, strict=False)
+            for part, photo, variant in zip(
+                parts, contexts.photos[: len(parts)], variants, strict=True
+            )
         ]  # fmt: skip
 
     def filled_up(self, more: Slots) -> "Ranked":

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, starmap
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -47,7 +46,7 @@ class ForAll:
     ) -> None:  # fmt: skip
         """Write the past item behind each item that is asked for, -1 for none.
 
-        List i's items are [starts[i], starts[i + 1]). There may be contexts of others behind.
+        List i's items are [starts[i], starts[i + 1]).
         """
         out[asked] = NONE
 
@@ -175,9 +174,10 @@ class Alone:
         if (together := getattr(self.source, "carry_all", None)) is not None:
             together(contexts, items, starts, mine, out)
         elif (carriers := getattr(self.source, "carriers", None)) is not None:
-            for number, part in enumerate(starmap(slice, pairwise(starts.tolist()))):
+            for number, context in enumerate(contexts):
+                part = slice(starts[number], starts[number + 1])
                 if mine[part].any():
-                    out[part][mine[part]] = carriers(contexts[number], items[part][mine[part]])
+                    out[part][mine[part]] = carriers(context, items[part][mine[part]])
 
 
 class Together:

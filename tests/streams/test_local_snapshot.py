@@ -1,0 +1,88 @@
+"""A lane's snapshot is believed where it holds, is due when something changed, and tries again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.compute import Compute
+from streams.local_snapshot import LocalSnapshot, Mark
+from streams.state_log import Birth
+from tests.streams.toy import Sums
+
+MARK = Mark(Birth(7, "name"), 40, {"events": 12})
+
+
+class Store:
+    """One snapshot, in memory; writes fail as often as they are told to."""
+
+    def __init__(self, kept: tuple[dict[str, Any], dict[str, Any]] | None = None) -> None:
+        self.kept = kept
+        self.fails = 0
+
+    def write(self, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise OSError("no room")
+        self.kept = snapshot, meta
+
+    def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return self.kept
+
+
+def local(store: Store, every_s: float = 0.0) -> LocalSnapshot:
+    return LocalSnapshot(store, Path("toy.snapshot"), every_s, Compute(), lambda: None)
+
+
+async def believed(mark: Mark) -> bool:
+    return True
+
+
+async def refused(mark: Mark) -> bool:
+    return False
+
+
+async def test_what_was_taken_comes_back_with_its_mark() -> None:
+    store = Store()
+    taken = local(store)
+    await taken.take(lambda: {"rows": {b"a": b"1"}}, MARK)
+    await taken.written()
+    state, again = Sums(), local(store)
+    assert await again.restore(state, believed) == MARK
+    assert state.snapshot() == {"rows": {b"a": b"1"}}
+    assert again.due_s(MARK.state_end) is None
+    assert again.due_s(MARK.state_end + 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, {"birth": [7], "state_end": 40}, {"birth": [7, "name"], "state_end": "far"}]
+)
+async def test_a_broken_mark_is_refused(meta: dict[str, Any]) -> None:
+    assert await local(Store(({"rows": {}}, meta))).restore(Sums(), believed) is None
+
+
+async def test_one_of_another_log_is_refused_and_none_is_none() -> None:
+    state = Sums()
+    kept = {"rows": {b"a": b"1"}}, MARK.meta
+    assert await local(Store(kept)).restore(state, refused) is None
+    assert state.snapshot() == {"rows": {}}
+    assert await local(Store()).restore(state, believed) is None
+
+
+async def test_it_is_due_at_once_where_what_it_holds_must_not_stay() -> None:
+    snapshot = local(Store(), every_s=60.0)
+    assert 59.0 < (snapshot.due_s(1) or 0.0) <= 60.0
+    snapshot.hurry()
+    assert snapshot.due_s(1) == 0.0
+
+
+async def test_a_write_that_failed_is_due_again_though_nothing_changed() -> None:
+    store = Store()
+    store.fails = 1
+    snapshot = local(store)
+    for due in (0.0, None):
+        await snapshot.take(lambda: {"rows": {}}, MARK)
+        assert snapshot.due_s(MARK.state_end + 1) is None  # one at a time
+        await snapshot.written()
+        assert snapshot.due_s(MARK.state_end) == due
+    assert store.kept is not None
