@@ -7,12 +7,10 @@ most `list_delay_ms_max`. Learning never skips, lists may skip states that nobod
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, cast
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from models.classifier import UNKNOWN
@@ -23,59 +21,24 @@ from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.item_updates import ItemUpdates
 from recsys.list_budget import ListBudget
-from recsys.mirror import originals
+from recsys.list_writer import ListWriter
 from recsys.owed import Owed
 from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
-from recsys.ranked import Ranked
-from recsys.settings import MAIN
-from recsys.switches import Control, input_name, promoted
-from recsys.tracing import Trace, Tracer, trace_of
+from recsys.switches import Control
+from recsys.tracing import Tracer, trace_of
+from recsys.user_inputs import UserInputs, origin
 from recsys.user_lane import UserLane
-from recsys.user_state import StateLimits, UserState
-from recsys.wanted import URGENT, USER_INPUTS
-from streams import codec, dead_letters, topics
+from recsys.user_lanes_config import UserLanesConfig
+from recsys.user_state import UserState
+from streams import topics
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
-from streams.events import (
-    HEADER_ORIGIN,
-    HEADER_TRACEPARENT,
-    BehaviourEvent,
-    ImageEmbedding,
-    RankedList,
-    RecommendationRequest,
-    Trigger,
-)
-from streams.fitted import fitted
-from streams.partition import partition_of
-
-log = structlog.get_logger(__name__)
+from streams.events import ImageEmbedding, RecommendationRequest, Trigger
 
 SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
-
-
-@dataclass(frozen=True)
-class UserLanesConfig:
-    """Names and bounds of the behaviour role. Rates are for the whole worker.
-
-    `partitions` are those of the live inputs; a lane reads one of them, or where `mirrored` a
-    partition of the generation's own mirror of all of them.
-    """
-
-    prefix: str = "recsys"
-    own_prefix: str = "recsys"
-    generation: str = MAIN
-    partitions: int = 24
-    mirrored: bool = False
-    k: int = 10
-    lists_per_s_max: float = 2500.0
-    list_delay_ms_max: int = 2000
-    future_ms_max: int = topics.DAY_MS
-    unknown_items: str = "learn"
-    image_half_life_days: float = 3.0
-    limits: StateLimits = field(default_factory=StateLimits)
 
 
 class UserLanes:
@@ -90,31 +53,21 @@ class UserLanes:
         self.forgotten = forgotten if forgotten is not None else Forgotten()
         self.control = control if control is not None else Control()
         self._config = config
-        self._tracer = tracer or Tracer()
+        self._inputs = UserInputs(config, self.forgotten, pipeline.catalogue.lists)
+        self._lists = ListWriter(pipeline, config, self._inputs, tracer or Tracer())
         self._budget = ListBudget(config.lists_per_s_max)
-        self._found: list[NDArray[np.uint32]] = []  # of this round's lists: bits of sources
-        names = [source.name for source in pipeline.sources]
-        self._listed = [metrics.LISTED.labels(name) for name in [*names, "fill"]]
-        name = config.prefix
-        read = config.own_prefix if config.mirrored else name
-        self._topics = {topic.name(read): topic for topic in USER_INPUTS}
-        self._behaviour = topics.BEHAVIOUR.name(name)
-        self._forget = topics.FORGET.name(name)
-        self._lists = topics.RECOMMENDATIONS.name(name)
-        # A generation that is not live writes lists aside, to be compared; the main one none.
-        aside = config.own_prefix != name
-        self._lists_aside = topics.RECOMMENDATIONS.name(config.own_prefix) if aside else None
+        self._behaviour = topics.BEHAVIOUR.name(config.prefix)
         self._item_updates = topics.ITEM_UPDATES.name(config.own_prefix)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the role reads: lane p is partition p of each."""
-        return tuple(self._topics)
+        return self._inputs.names
 
     @property
     def urgent(self) -> frozenset[str]:
         """Somebody looks at a screen and waits for these to be answered."""
-        return frozenset(name for name, topic in self._topics.items() if topic in URGENT)
+        return self._inputs.urgent
 
     # -- what the lanes ask
 
@@ -148,8 +101,8 @@ class UserLanes:
         self._budget.round_begins(behind, max(1, len(self.lanes)))
         # Small fetches that follow one another are learned, and answered, as one.
         for name, run in groupby(chunks, lambda chunk: chunk.source.topic):
-            topic = self._topics[name]
-            records = [record for chunk in run for record in self._live_records(topic, chunk)]
+            topic = self._inputs.topic(name)
+            records = [record for chunk in run for record in self._inputs.live_records(chunk)]
             if topic is topics.BEHAVIOUR:
                 self._learn(lane, state, records, outcome)
             elif topic is topics.IMAGE_EMBEDDINGS:
@@ -159,33 +112,16 @@ class UserLanes:
             else:
                 self._answer_requests(lane, state, records, outcome)
         self._pay_owed(lane, state, outcome)
-        self._count_sources()
+        self._lists.count_sources()
         return outcome
 
     def _is_behaviour(self, source: Position) -> bool:
-        return self._topics[source.topic] is topics.BEHAVIOUR
-
-    def _live_records(self, topic: topics.Topic, chunk: Chunk) -> list[Any]:
-        """The chunk's records, at their places in the live topic."""
-        if not self._config.mirrored:
-            return chunk.records
-        return originals(chunk.records, topic.name(self._config.prefix))
-
-    def _count_sources(self) -> None:
-        """Which sources found the items of the round's lists."""
-        if not self._found:
-            return
-        found = np.concatenate(self._found)
-        self._found.clear()
-        bits = np.arange(len(self._listed) - 1, dtype=np.uint32)
-        counts = (found[:, None] >> bits & np.uint32(1)).sum(axis=0)
-        for counter, count in zip(self._listed, [*counts, (found == 0).sum()], strict=True):
-            counter.inc(int(count))
+        return self._inputs.topic(source.topic) is topics.BEHAVIOUR
 
     # -- events
 
     def _learn(self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
-        events, records = self._read(topics.BEHAVIOUR, state, taken, outcome)
+        events, records = self._inputs.read(topics.BEHAVIOUR, state, taken, outcome)
         if not events:
             return
         users = state.users
@@ -197,7 +133,7 @@ class UserLanes:
             [event.timestamp for event in events],
             [event.value for event in events],
             [
-                event.event_id or _origin(record)
+                event.event_id or origin(record)
                 for event, record in zip(events, records, strict=True)
             ],
         )
@@ -221,7 +157,7 @@ class UserLanes:
             trigger = _trigger("event", record)
             time_ms = cast(int, event.timestamp)
             trace = trace_of(record)
-            self._write_list(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
+            self._lists.write(lane, state, outcome, ranked, user_id, trigger, time_ms, trace=trace)
             state.owed.settle(user_id)
             state.traces.pop(user_id, None)
             shown.pop(user_id, None)
@@ -284,10 +220,10 @@ class UserLanes:
         lists = self.pipeline.answer(users, asked)
         for (user_id, owed), ranked in zip(known, lists, strict=True):
             trigger = Trigger(
-                kind="event", topic=self._behaviour, partition=self._home(lane, user_id),
+                kind="event", topic=self._behaviour, partition=self._inputs.home(lane, user_id),
                 offset=owed.offset,
             )  # fmt: skip
-            self._write_list(
+            self._lists.write(
                 lane, state, outcome, ranked, user_id, trigger, owed.event_time_ms,
                 trace=state.traces.pop(user_id, None),
             )  # fmt: skip
@@ -299,7 +235,7 @@ class UserLanes:
     def _answer_requests(
         self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome
     ) -> None:
-        requests, records = self._read(topics.REQUESTS, state, taken, outcome)
+        requests, records = self._inputs.read(topics.REQUESTS, state, taken, outcome)
         request: RecommendationRequest
         for request, record in zip(requests, records, strict=True):
             time_ms = cast(int, request.timestamp) or int(record.timestamp)
@@ -308,7 +244,7 @@ class UserLanes:
             ranked = self.pipeline.recommend(state.users, slot, time_ms, request.k, request, photo)
             trigger = _trigger("request", record)
             user_id, request_id = request.user_id, request.request_id
-            self._write_list(
+            self._lists.write(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
                 trace=trace_of(record), request_id=request_id,
             )  # fmt: skip
@@ -317,13 +253,13 @@ class UserLanes:
 
     def _see(self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
         """Photos move their users' profiles, and each is answered by a list."""
-        seen, records = self._read(topics.IMAGE_EMBEDDINGS, state, taken, outcome)
+        seen, records = self._inputs.read(topics.IMAGE_EMBEDDINGS, state, taken, outcome)
         embedding: ImageEmbedding
         for embedding, record in zip(seen, records, strict=True):
             if embedding.encoder != self.pipeline.vectors.encoder_id:
                 known = self.pipeline.vectors.encoder_id or "none"
                 error = DecodeError("image", "encoder", f"{embedding.encoder}, not {known}")
-                self._refuse(state, record, error, outcome)
+                self._inputs.refuse(state, record, error, outcome)
                 continue
             user_id, time_ms = embedding.user_id, embedding.timestamp
             vector = np.frombuffer(embedding.vector, "<f4")
@@ -333,7 +269,7 @@ class UserLanes:
             state.photos.see(user_id, embedding.encoder, time_ms, vector, near)
             ranked = self.pipeline.recommend(state.users, slot, time_ms, embedding.k, photo=newest)
             trigger = _trigger("upload", record)
-            self._write_list(
+            self._lists.write(
                 lane, state, outcome, ranked, user_id, trigger, time_ms,
                 trace=trace_of(record), upload_id=embedding.upload_id,
             )  # fmt: skip
@@ -345,7 +281,7 @@ class UserLanes:
 
     def _remove(self, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
         """Remove who asked for it, in the transaction that says so."""
-        asked, _ = self._read(topics.FORGET, state, taken, outcome)
+        asked, _ = self._inputs.read(topics.FORGET, state, taken, outcome)
         tokens: list[int] = []
         for message in asked:
             if message is None:
@@ -365,140 +301,6 @@ class UserLanes:
             outcome.add(Position(self._item_updates, 0), Record(None, packed))
         metrics.FORGOTTEN.inc(len(asked))
 
-    # -- shared steps
-
-    def _read(
-        self, topic: topics.Topic, state: UserLane, taken: list[Any], outcome: Outcome
-    ) -> tuple[list[Any], list[Any]]:
-        """Decode records; dead letters and those of other partitions are written on the way."""
-        messages, records, bad = codec.decode_chunk(
-            topic, self._without_markers(state, taken), self._config.future_ms_max
-        )
-        known, mirrored = state.users.find, self._config.mirrored
-        kept_messages, kept_records = [], []
-        for message, record in zip(messages, records, strict=True):
-            if message is None:  # a tombstone of the forget log: who came back is learned anyway
-                continue
-            # A user known to a lane is at home in its partition; a mirror's has several.
-            if mirrored or known(message.user_id) == NONE:
-                home = partition_of(record.key, self._config.partitions)
-                if home != record.partition:
-                    if self._is_live(state, record):
-                        self._pass_on(home, record, outcome)
-                    continue
-            if (
-                len(self.forgotten)
-                and isinstance(message, BehaviourEvent | ImageEmbedding)
-                and self.forgotten.covers(message.user_id, cast(int, message.timestamp))
-            ):
-                metrics.FORGOTTEN_RECORDS.labels(topic.suffix).inc()
-                continue
-            if (
-                self._config.unknown_items == "dead-letter"
-                and isinstance(message, BehaviourEvent)
-                and not self.pipeline.catalogue.lists(message.item_id)
-            ):
-                what = f"{message.item_id!r} is not in the catalogue"
-                bad.append((record, DecodeError("unknown-item", "item_id", what)))
-                continue
-            kept_messages.append(message)
-            kept_records.append(record)
-        for record, error in bad:
-            self._refuse(state, record, error, outcome)
-        return kept_messages, kept_records
-
-    def _without_markers(self, state: UserLane, taken: list[Any]) -> list[Any]:
-        """The records; markers of a promotion take effect from their places on."""
-        kept = []
-        for record in taken:
-            name = promoted(record) if record.key is None else None
-            if name is None:
-                kept.append(record)
-                continue
-            at = self._switched(record.topic, record.partition)
-            state.switches.add(at, record.offset, name)
-            log.info("generation.promoted", name=name, source=at, offset=record.offset)
-        return kept
-
-    def _switched(self, topic: str, partition: int) -> str:
-        """By what name the lane keeps the switches of a partition."""
-        return input_name(topic, partition) if self._config.mirrored else topic
-
-    def _is_live(self, state: UserLane, at: Any) -> bool:
-        """Whether what a record, or its trigger, causes outside of our own topics is ours."""
-        if not len(state.switches):
-            return self._config.generation == MAIN
-        if at.topic == self._forget:  # it is compacted, and can hold no marker
-            newest = self._switched(self._behaviour, at.partition)
-            return state.switches.latest(newest) == self._config.generation
-        switched = self._switched(at.topic, at.partition)
-        return state.switches.live(switched, at.offset) == self._config.generation
-
-    def _home(self, lane: int, user_id: str) -> int:
-        """The partition of the live inputs, and of their lists, that a user of the lane has."""
-        mirrored = self._config.mirrored
-        return partition_of(user_id.encode(), self._config.partitions) if mirrored else lane
-
-    def _refuse(self, state: UserLane, record: Any, error: DecodeError, outcome: Outcome) -> None:
-        if not self._is_live(state, record):
-            return
-        target = Position(topics.dead_letter_name(record.topic), record.partition)
-        outcome.add(target, dead_letters.dead_letter(record, error))
-        metrics.dead_letter(record.topic, error.reason)
-
-    def _pass_on(self, home: int, record: Any, outcome: Outcome) -> None:
-        """Another client's partitioner put it there: send it to its own partition, once."""
-        origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
-        headers = [(name, value) for name, value in record.headers if name != HEADER_ORIGIN]
-        headers.append((HEADER_ORIGIN, origin))
-        # Its time decides whether the event is of the future: ours may be wrong. -1 is none.
-        time_ms = record.timestamp if record.timestamp >= 0 else None
-        passed = Record(record.key, record.value, headers, time_ms)
-        bytes_max = topics.topic_of(record.topic).message_bytes_max
-        outcome.add(Position(record.topic, home), fitted(passed, bytes_max))
-        metrics.passed_on(record.topic)
-
-    def _write_list(
-        self,
-        lane: int,
-        state: UserLane,
-        outcome: Outcome,
-        ranked: Ranked,
-        user_id: str,
-        trigger: Trigger,
-        event_time_ms: int,
-        *,
-        trace: Trace | None = None,
-        request_id: str | None = None,
-        upload_id: str | None = None,
-    ) -> None:
-        if self._is_live(state, trigger):  # whoever is answered is at home in that partition
-            target = Position(self._lists, trigger.partition)
-        elif self._lists_aside is not None:
-            target = Position(self._lists_aside, lane)
-        else:
-            return
-        version = self.pipeline.model_version
-        answer = RankedList(
-            list_id=f"{trigger.topic}/{trigger.partition}/{trigger.offset}@{version}",
-            user_id=user_id,
-            trigger=trigger,
-            items=self.pipeline.explain(ranked),
-            model_version=version,
-            variant=ranked.variant,
-            event_time=event_time_ms,
-            produced_time=_now_ms(),
-            request_id=request_id,
-            upload_id=upload_id,
-        )
-        headers = []
-        if trace is not None:
-            headers.append((HEADER_TRACEPARENT, self._tracer.list_made(trace, answer)))
-        record = Record(user_id.encode(), codec.encode(answer), headers)
-        outcome.add(target, record)
-        metrics.list_written(trigger.kind)
-        self._found.append(ranked.found)
-
 
 def _trigger(kind: Literal["event", "request", "upload"], record: Any) -> Trigger:
     return Trigger(kind=kind, topic=record.topic, partition=record.partition, offset=record.offset)
@@ -508,14 +310,6 @@ def _category(embedding: ImageEmbedding) -> str:
     """The likeliest category, unless the classifier does not know the photo."""
     names = [each.category for each in embedding.classes[:1]]
     return names[0] if names and names[0] != UNKNOWN else ""
-
-
-def _origin(record: Any) -> str | None:
-    """A passed-on record is known by where it first lay."""
-    for name, value in record.headers:
-        if name == HEADER_ORIGIN and value:
-            return str(value.decode("utf-8", "replace"))
-    return None
 
 
 def _now_ms() -> int:

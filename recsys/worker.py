@@ -33,8 +33,8 @@ from recsys.settings import MAIN, Settings
 from recsys.snapshots import StateSnapshots
 from recsys.switches import Control
 from recsys.tracing import Tracer, open_tracer
-from recsys.user_lanes import UserLanes, UserLanesConfig
-from recsys.user_state import StateLimits
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import user_lanes_config
 from recsys.vectors import ProductVectors
 from recsys.wanted import live_partitions, mirrors, wanted_topics
 from recsys.warm_up import practise
@@ -286,29 +286,6 @@ def tracer_of(settings: Settings) -> Tracer:
         return open_tracer(settings.worker.trace_endpoint)
     except ImportError as error:
         raise WorkerFailedError(f"worker.trace_endpoint needs recsys[tracing]: {error}") from error
-
-
-def user_lanes_config(settings: Settings, live_partitions: int) -> UserLanesConfig:
-    """The behaviour role's part of the settings."""
-    mine, state = settings.worker, settings.state
-    return UserLanesConfig(
-        prefix=settings.prefix,
-        own_prefix=settings.own_prefix,
-        generation=settings.generation,
-        partitions=live_partitions,
-        mirrored=mirrors(settings, live_partitions),
-        k=settings.rank.k,
-        lists_per_s_max=2.5 * mine.list_events_per_s_max,
-        list_delay_ms_max=mine.list_delay_ms_max,
-        image_half_life_days=settings.rank.image_half_life_days,
-        future_ms_max=settings.events.future_ms_max,
-        unknown_items=settings.events.unknown_items,
-        limits=StateLimits(
-            entries_max=state.user_entries_max,
-            inactive_days_max=max(1, int(state.user_ttl_days)),
-            users_max=state.users_max,
-        ),
-    )
 
 
 def image_reader(settings: Settings) -> Any:

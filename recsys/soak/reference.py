@@ -5,7 +5,8 @@ from recsys.conservation import read_items, read_lane
 from recsys.item_state import ItemState
 from recsys.item_updates import ItemUpdates
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
-from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
 from recsys.user_state import UserState
 from streams import state_log, topics
 from streams.chunk import Chunk, Position

@@ -16,7 +16,8 @@ from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.soak import pictures
 from recsys.soak.traffic import Traffic, poison
 from recsys.user_lane import UserLane
-from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
 from streams import codec, dead_letters, topics
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record

@@ -10,7 +10,8 @@ import pytest
 from recsys import list_budget, user_lanes
 from recsys.mirror import Mirror
 from recsys.user_lane import UserLane
-from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
 from streams import dead_letters
 from streams.chunk import Chunk, Position, Record
 from streams.events import HEADER_ORIGIN, HEADER_PROMOTE

@@ -6,7 +6,8 @@ from recsys.catalogue import Catalogue
 from recsys.item_state import ItemState
 from recsys.pipeline import Pipeline, PipelineConfig, default_models
 from recsys.tracing import SpanTracer, Tracer, open_tracer
-from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
 from streams import topics
 from streams.chunk import Chunk, Position
 from streams.events import HEADER_TRACEPARENT

@@ -7,10 +7,10 @@ import pytest
 
 from recsys import user_lanes
 from recsys.user_lane import UserLane
-from recsys.user_lanes import UserLanes, UserLanesConfig
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
 from streams.application import Outcome
 from streams.chunk import Chunk, Position
-from streams.partition import partition_of
 from tests.records import NOW_MS, body, record
 from tests.recsys.logs import World
 from tests.recsys.test_owed import everything
@@ -167,18 +167,3 @@ def test_a_list_waits_no_longer_for_a_clock_that_is_set_back(
     now_ms = user_lanes._now_ms()
     monkeypatch.setattr(user_lanes, "_now_ms", lambda: now_ms - 3_600_000)
     assert sorted(answered(lane.round())) == [("a", 0), ("b", 1)]
-
-
-def test_a_record_that_is_passed_on_keeps_its_time() -> None:
-    """Its new lane judges by it whether the event is of the future; our clock may be wrong."""
-    world = World()
-    lanes = UserLanes(world.pipeline, UserLanesConfig(partitions=2, lists_per_s_max=1_000))
-    home = partition_of(b"u1", 2)
-    source = Position("recsys.behaviour.v1", 1 - home)
-    timed = record(body(), b"u1", partition=source.partition, offset=0, timestamp=NOW_MS + 5)
-    untimed = record(body(), b"u1", partition=source.partition, offset=1, timestamp=-1)
-    state = lanes.open(source.partition)
-    state.begin()
-    outcome = lanes.apply(source.partition, state, [Chunk(source, 0, [timed, untimed])])
-    passed = outcome.writes[Position(source.topic, home)]
-    assert [each.timestamp_ms for each in passed] == [NOW_MS + 5, None]
