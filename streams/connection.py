@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams import lenient_records
+from streams import group_offsets, lenient_records
 from streams.security import Security
 
 lenient_records.install()
+group_offsets.install()
 
 
 @dataclass(frozen=True)
