@@ -2,8 +2,8 @@
 
 Since version 2 of the answer a coordinator that is loading its groups, or has lost them to another
 broker, says so once for all partitions and names none of them. aiokafka looks at the partitions
-alone and takes it for a group without offsets, so whoever asked began at the start of the log: in a
-soak a worker learned all items' events twice after its broker had been away.
+alone and takes it for a group without offsets, so whoever asked began at the start of the log and
+learned all of it once more.
 """
 
 from typing import Any
