@@ -105,11 +105,12 @@ def test_a_marker_decides_who_writes_from_its_place_on(generation: str) -> None:
         event(0, value=b"{"), event(1), marker(2, "next"), event(3), event(4, value=b"{"),
         event(5, AWAY),
     ]  # fmt: skip
-    kept, writes = reader.read(*taken[:5])
+    kept, writes = reader.read(*taken)
     assert kept == [1, 3]
     letters = writes.get(Position(DEAD, HOME), [])
     offsets = [dict(each.headers)[HEADER_DLQ_OFFSET] for each in letters]
     assert offsets == ([b"0"] if generation == "main" else [b"4"])
+    assert (Position(BEHAVIOUR, HOME) in writes) is (generation == "next")
     assert reader.inputs.is_live(reader.state, taken[1]) is (generation == "main")
     assert reader.inputs.is_live(reader.state, taken[3]) is (generation == "next")
 
