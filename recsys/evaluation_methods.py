@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from models.baselines.base import Baseline, TooManyItemsError
+from models.baselines.base import Baseline
 from models.baselines.counted import OWN_FIRST, DecayedPopularity, ItemKnn, OwnItems
 from models.baselines.factors import Bpr, Isgd
 from models.baselines.libraries import ImplicitBpr, ImplicitNeighbours, RiverFactors
+from models.baselines.pairs import TooManyPairsError
 from models.baselines.refits import AlsRefit, EaseRefit
 from models.baselines.sessions import VectorSessionKnn
 from models.metrics import gains
@@ -155,7 +156,7 @@ def evaluate(
     A name that is no baseline's is the pipeline of `config`; `keep` is handed each of its lists.
 
     Raises:
-        TooManyItemsError: the log is too large for this baseline's matrix.
+        TooManyPairsError: the log has more pairs of items than this baseline may count.
     """
     answers = answers_of(log, repeats, warm_up)
     spec = BASELINES.get(name)
@@ -176,4 +177,4 @@ def evaluate(
     )  # fmt: skip
 
 
-__all__ = ["BASELINES", "SERVED", "TooManyItemsError", "evaluate", "method_names", "tune"]
+__all__ = ["BASELINES", "SERVED", "TooManyPairsError", "evaluate", "method_names", "tune"]

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Settings = Mapping[str, float]
-MATRIX_ITEMS_MAX = 12_000  # a square float32 matrix of so many items has 576 MB
 
 
 class Baseline(Protocol):
@@ -18,16 +17,6 @@ class Baseline(Protocol):
 
     def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
         """The items of one step, in the order of the log."""
-
-
-class TooManyItemsError(ValueError):
-    """The log has more items than this baseline's matrix can hold."""
-
-
-def check_matrix(n_items: int) -> None:
-    """Raise TooManyItemsError where a square matrix of the items would be too large."""
-    if n_items > MATRIX_ITEMS_MAX:
-        raise TooManyItemsError(f"{n_items} items; its matrix holds {MATRIX_ITEMS_MAX}")
 
 
 class Histories:

@@ -1,12 +1,10 @@
 """Baselines that count: popularity, the user's own items, sequence rules, item kNN."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines.base import Histories, check_matrix
-from models.kernels import kernel
+from models.baselines.base import Histories
+from models.baselines.pairs import Pairs
 
 _HALVINGS_MAX = 60.0
 OWN_FIRST = 1e-4  # so little weight of the popular lets every own item go before it
@@ -90,12 +88,10 @@ class ItemKnn:
         read_decay: float = 0.8, own_power: float = 0.5, other_power: float = 0.5,
         both_ways: float = 1,
     ) -> None:  # fmt: skip
-        check_matrix(n_items)
-        self._pairs = np.zeros((n_items, n_items), np.float32)
+        self._pairs = Pairs(n_items)
         self._counts = np.zeros(n_items, np.float32)
-        self._written = np.zeros(n_items, np.int64)
         self._histories = Histories(n_users)
-        self._clock = 0
+        self._clock = 0.0
         self._half_life = half_life_events
         self._learn_items, self._learn_decay = int(learn_items), learn_decay
         self._read_items, self._read_decay = int(read_items), read_decay
@@ -108,65 +104,36 @@ class ItemKnn:
         newest = np.array(self._histories.newest(user, self._read_items), np.int32)
         if len(newest):
             own, other = self._powers
-            _read(
-                self._pairs, self._counts, self._written, newest, self._read_decay, self._clock,
-                self._half_life, own, other, out,
-            )  # fmt: skip
+            now = 2.0 ** (-self._clock / self._half_life)
+            shares = self._read_decay ** np.arange(len(newest)) * now
+            shares /= (self._counts[newest] * now + 0.5) ** own
+            self._pairs.read(newest, shares.astype(np.float32), out)
+            if other > 0.0:
+                out /= ((self._counts[:known] * now + 0.5) ** other).astype(np.float32)
         return out
 
     def learn(self, user: int, items: NDArray[np.int32], now_s: float) -> None:
-        """Pair each item with those before it, the step's earlier ones included."""
+        """Pair each item with those before it, the step's earlier ones included.
+
+        Newer pairs count more, which is the same as older ones counting less.
+
+        Raises:
+            TooManyPairsError: there are more pairs than may be counted.
+        """
         for item in items.tolist():
+            if self._clock / self._half_life > _HALVINGS_MAX:
+                faded = 2.0 ** (-self._clock / self._half_life)
+                self._pairs.scale(faded)
+                self._counts *= np.float32(faded)
+                self._clock = 0.0
+            loud = 2.0 ** (self._clock / self._half_life)
             newest = np.array(self._histories.newest(user, self._learn_items), np.int32)
-            _pair(
-                self._pairs, self._counts, self._written, item, newest, self._learn_decay,
-                self._clock, self._half_life, self._both_ways,
-            )  # fmt: skip
-            self._clock += 1
+            weights = (loud * self._learn_decay ** np.arange(len(newest))).astype(np.float32)
+            others, weights = newest[newest != item], weights[newest != item]
+            this = np.full(len(others), item, np.int32)
+            self._pairs.add(others, this, weights)
+            if self._both_ways:
+                self._pairs.add(this, others, weights)
+            self._counts[item] += np.float32(loud)
+            self._clock += 1.0
             self._histories.add(user, [item], now_s)
-
-
-@kernel
-def _fade(pairs: Any, counts: Any, written: Any, item: int, clock: int, half_life: float) -> None:
-    if written[item] < clock:
-        factor = np.float32(2.0 ** (-(clock - written[item]) / half_life))
-        for j in range(pairs.shape[1]):
-            pairs[item, j] *= factor
-        counts[item] *= factor
-        written[item] = clock
-
-
-@kernel
-def _pair(
-    pairs: Any, counts: Any, written: Any, item: int, newest: Any, decay: float, clock: int,
-    half_life: float, both_ways: bool,
-) -> None:  # fmt: skip
-    _fade(pairs, counts, written, item, clock, half_life)
-    counts[item] += np.float32(1.0)
-    for at in range(len(newest)):
-        other = newest[at]
-        if other == item:
-            continue
-        _fade(pairs, counts, written, other, clock, half_life)
-        weight = np.float32(decay**at)
-        pairs[other, item] += weight
-        if both_ways:
-            pairs[item, other] += weight
-
-
-@kernel
-def _read(
-    pairs: Any, counts: Any, written: Any, newest: Any, decay: float, clock: int,
-    half_life: float, own_power: float, other_power: float, out: Any,
-) -> None:  # fmt: skip
-    for at in range(len(newest)):
-        item = newest[at]
-        now = 2.0 ** (-(clock - written[item]) / half_life)
-        weight = np.float32(decay**at * now / (counts[item] * now + 0.5) ** own_power)
-        for j in range(len(out)):
-            out[j] += weight * pairs[item, j]
-    if other_power > 0.0:
-        for j in range(len(out)):
-            if out[j] > 0.0:
-                now = 2.0 ** (-(clock - written[j]) / half_life)
-                out[j] /= np.float32((counts[j] * now + 0.5) ** other_power)

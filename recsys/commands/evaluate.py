@@ -230,7 +230,7 @@ def _outcomes(
 ) -> "tuple[dict[str, Outcome], dict[str, str]]":  # fmt: skip
     """Each pipeline's and each baseline's outcome, and why a baseline has none."""
     from recsys import evaluation_store
-    from recsys.evaluation_methods import TooManyItemsError
+    from recsys.evaluation_methods import TooManyPairsError
     from recsys.evaluation_methods import evaluate as evaluate_method
     from recsys.pipeline import PipelineConfig
 
@@ -250,7 +250,7 @@ def _outcomes(
                     name, log, config=config or PipelineConfig(), keep=keep,
                     progress=partial(_tell, update, name), **how,
                 )  # fmt: skip
-            except (TooManyItemsError, ImportError) as error:  # River comes with `--group dev`
+            except (TooManyPairsError, ImportError) as error:  # River comes with `--group dev`
                 skipped[name] = str(error)
                 continue
         evaluation_store.save(kept, outcomes[name])
