@@ -25,7 +25,6 @@ class ChunkLearner:
     ) -> None:
         self.looks, self.users, self.batch, self.weights = looks, users, batch, weights
         self._before = newest_before(batch.users)
-        looks.begin()
         count = len(batch)
         self.done = 0
         self.times_s = np.clip(batch.times_ms // 1000, 1, 2**32 - 1).astype(np.uint32)

@@ -32,8 +32,11 @@ class ListBudget:
         self._at = now
         return max(0, int(min(self._held, ROUND_LISTS_S / self._cost_s) * self._share))
 
-    def spend(self, count: int, seconds: float) -> None:
-        """That many were written and took so long; a debt is paid back before the next."""
+    def spend(self, count: int) -> None:
+        """That many are written; a debt is paid back before the next."""
         self._held -= count
+
+    def took(self, count: int, seconds: float) -> None:
+        """So long that many have taken."""
         if count:
             self._cost_s += 0.1 * (seconds / count - self._cost_s)

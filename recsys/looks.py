@@ -1,6 +1,7 @@
 """Looks: users' candidates right before their steps, for the ranker to learn from."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from recsys.asked import LISTS_AT_ONCE, Moment, moments
@@ -44,11 +45,15 @@ class Looks:
         self._unscored: list[Look] = []
         self._contexts: list[Contexts] = []  # of the unscored, in their order
 
-    def begin(self) -> None:
-        """Forget what a chunk that came to nothing has left."""
-        self._awaited.clear()
-        self._unscored.clear()
-        self._contexts.clear()
+    @contextlib.contextmanager
+    def forgotten_on_failure(self) -> Iterator[None]:
+        """A chunk that comes to nothing leaves no look that nobody will score."""
+        try:
+            yield
+        except BaseException:
+            self._awaited.clear()
+            self._take_unscored()
+            raise
 
     def before_steps(
         self, users: UserState, slots: Sequence[int], times_ms: Sequence[int]
@@ -63,11 +68,11 @@ class Looks:
             if look is None:
                 look = Look()
                 new.append(number)
-                self._unscored.append(look)
             looks.append(look)
         if new:
             times = [times_ms[number] for number in new]
             self._contexts.append(self._gather(users, [slots[number] for number in new], times))
+            self._unscored += [looks[number] for number in new]
         if len(self._unscored) >= LISTS_AT_ONCE:  # what they are made of takes room
             self.settle()
         return looks
@@ -75,9 +80,13 @@ class Looks:
     def settle(self) -> None:
         """Score the new ones, many at once."""
         if self._unscored:
-            _fill(self._unscored, self._score(Contexts.joined(self._contexts)))
-            self._unscored.clear()
-            self._contexts.clear()
+            looks, contexts = self._take_unscored()
+            _fill(looks, self._score(Contexts.joined(contexts)))
+
+    def _take_unscored(self) -> tuple[list[Look], list[Contexts]]:
+        taken = self._unscored, self._contexts
+        self._unscored, self._contexts = [], []
+        return taken
 
     def expect(self, asked: Sequence[Moment | None]) -> None:
         """Lists are asked for, and will be made before this chunk ends."""
@@ -100,10 +109,8 @@ class Looks:
         looks = [self._awaited.pop(moment, Look()) if moment else Look() for moment in asked]
         newest = [(moment, look) for moment, look in zip(asked, looks, strict=True) if moment]
         if self._unscored and len(looks) + len(self._unscored) <= LISTS_AT_ONCE:
-            contexts = Contexts.joined([contexts, *self._contexts])
-            looks += self._unscored
-            self._unscored.clear()
-            self._contexts.clear()
+            more, theirs = self._take_unscored()
+            contexts, looks = Contexts.joined([contexts, *theirs]), looks + more
         scored = self._score(contexts)
         _fill(looks, scored)
         for moment, look in newest:

@@ -26,6 +26,7 @@ from recsys.asked import LISTS_AT_ONCE, Asked, Moment, moments
 from recsys.board import Unions
 from recsys.candidates import built_in, choose_sources
 from recsys.catalogue import Catalogue
+from recsys.chunk_lists import ChunkLists, passes
 from recsys.contexts import Context, Contexts
 from recsys.event_batch import TYPE_CODES, EventBatch
 from recsys.features import Features, default_groups
@@ -112,7 +113,6 @@ class Pipeline:
         self.mapping: ImageMapping | None = None
         self.variants = Variants(config.rerank, config.variants)
         self.rules = Rules()
-        self.lists_s = 0.0  # spent on lists so far, for those who budget it
         self.popularity = next(m for m in items.models if isinstance(m, Popularity))
         self.audience = next(m for m in items.models if isinstance(m, Audience))
         self.sources: tuple[Source, ...] = choose_sources(config.sources, items, self.vectors)
@@ -140,7 +140,8 @@ class Pipeline:
     def learn(self, users: UserState, batch: EventBatch) -> ItemUpdates:
         """User half: apply events in their order. Their items' half is returned, not done."""
         chunk = ChunkLearner(self.looks, users, batch, self.weights_of(batch))
-        chunk.apply(len(batch))
+        with self.looks.forgotten_on_failure():
+            chunk.apply(len(batch))
         return chunk.updates()
 
     def learn_and_recommend(
@@ -156,42 +157,55 @@ class Pipeline:
         Lists come in the order of events; None where none was wanted. `photo_of` gives what the
         photos of an event's user say.
         """
-        chunk = ChunkLearner(self.looks, users, batch, self.weights_of(batch))
-        lists: list[Ranked | None] = [None] * len(batch)
-        asked: list[Asked] = []
-        waiting: list[int] = []
-        # What was shown to a user may change with their very next event.
-        at_once = len(users.shown) > 0 or chunk.any_shown
-        for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
-            chunk.apply(stop, batch.users[wanted])
-            while wanted:
-                some = wanted[: LISTS_AT_ONCE - len(waiting)]
-                del wanted[: len(some)]
-                slots, times_ms = batch.users[some].tolist(), batch.times_ms[some].tolist()
-                photos = [photo_of(event) for event in some]
-                asked.append(self.ask(users, slots, times_ms, k, photos))
-                self.looks.expect(asked[-1].moments)
-                waiting += some
-                if len(waiting) == LISTS_AT_ONCE:
-                    self._answer_waiting(users, asked, waiting, lists)
-            if at_once:
-                self._answer_waiting(users, asked, waiting, lists)
-        self._answer_waiting(users, asked, waiting, lists)
-        return chunk.updates(), lists
+        chunk = self.learn_and_ask(users, batch, want, k, photo_of)
+        self.answer_all([chunk])
+        return chunk.updates(), chunk.lists
 
-    def _answer_waiting(
-        self, users: UserState, asked: list[Asked], events: list[int], lists: list[Ranked | None]
-    ) -> None:
-        if not asked:
-            return
+    def learn_and_ask(
+        self,
+        users: UserState,
+        batch: EventBatch,
+        want: NDArray[np.bool_],
+        k: int = 10,
+        photo_of: Callable[[int], Photo | None] = no_photo,
+    ) -> ChunkLists:
+        """The same, but the chunk's last lists, those of one pass at most, are yet to be made."""
+        learner = ChunkLearner(self.looks, users, batch, self.weights_of(batch))
+        chunk = ChunkLists(users, learner, len(batch))
+        # What was shown to a user may change with their very next event.
+        at_once = len(users.shown) > 0 or learner.any_shown
+        with self.looks.forgotten_on_failure():
+            for stop, wanted in stretches(batch.users.tolist(), want.tolist(), LISTS_AT_ONCE):
+                learner.apply(stop, batch.users[wanted])
+                while wanted:
+                    some = wanted[: chunk.room]
+                    del wanted[: len(some)]
+                    slots, times_ms = batch.users[some].tolist(), batch.times_ms[some].tolist()
+                    asked = self.ask(users, slots, times_ms, k, [photo_of(event) for event in some])
+                    self.looks.expect(asked.moments)
+                    chunk.wait(asked, some)
+                    if not chunk.room:
+                        self.answer_all([chunk])
+                if at_once:
+                    self.answer_all([chunk])
+        return chunk
+
+    def answer_all(self, chunks: Sequence[ChunkLists]) -> None:
+        """Make the lists that wait, those of several chunks in one pass where they are few."""
+        for together in passes(chunks):
+            with self.looks.forgotten_on_failure():
+                self._answer_waiting(together)
+
+    def _answer_waiting(self, chunks: Sequence[ChunkLists]) -> None:
         begun, unscored = time.perf_counter(), self.looks.unscored
-        answers = self.answer(users, Asked.joined(asked))
-        for event, ranked in zip(events, answers, strict=True):
-            lists[event] = ranked
-        asked.clear()
-        events.clear()
-        share = len(answers) / (len(answers) + unscored - self.looks.unscored)
-        self.lists_s += share * (time.perf_counter() - begun)
+        asked = Asked.joined([chunk.asked() for chunk in chunks])
+        answers = self.answer(chunks[0].users, asked)  # without impressions: those never wait
+        all_scored = len(answers) + unscored - self.looks.unscored
+        list_s = (time.perf_counter() - begun) / all_scored
+        for chunk in chunks:
+            count = chunk.waiting
+            chunk.take(answers[:count], count * list_s)
+            del answers[:count]
 
     def fold(self, updates: ItemUpdates) -> None:
         """Item half: every model learns the events in their order, the ranker the examples."""

@@ -5,8 +5,11 @@ event has its own list; beyond it a user's list answers the newest of their even
 most `list_delay_ms_max`. Learning never skips, lists may skip states that nobody will look at.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal, cast
 
@@ -17,11 +20,13 @@ from models.classifier import UNKNOWN
 from models.columns import NONE
 from recsys import metrics
 from recsys.asked import LISTS_AT_ONCE
+from recsys.chunk_lists import ChunkLists
 from recsys.event_batch import EventBatch
 from recsys.forgotten import Forgotten
 from recsys.item_updates import ItemUpdates
 from recsys.list_budget import ListBudget
 from recsys.list_writer import ListWriter
+from recsys.lists_together import ListsTogether
 from recsys.owed import Owed
 from recsys.photos import Photo, Photos
 from recsys.pipeline import Pipeline, no_photo
@@ -35,18 +40,35 @@ from streams import topics
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
+from streams.compute import Compute
 from streams.events import ImageEmbedding, RecommendationRequest, Trigger
 
 SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Events that a round learned, and their lists."""
+
+    events: list[Any]
+    records: list[Any]
+    batch: EventBatch
+    deferred: list[int]  # events whose users' lists wait for a later round
+    lists: ChunkLists
+
+
 class UserLanes:
-    """The application of the behaviour role."""
+    """The application of the behaviour role.
+
+    Args:
+        compute: where states may be touched; with it lanes' brief rounds make their lists together.
+    """
 
     def __init__(
         self, pipeline: Pipeline, config: UserLanesConfig, forgotten: Forgotten | None = None,
         control: Control | None = None, tracer: Tracer | None = None,
+        compute: Compute | None = None,
     ) -> None:  # fmt: skip
         self.pipeline = pipeline
         self.lanes: dict[int, UserLane] = {}
@@ -55,6 +77,7 @@ class UserLanes:
         self._config = config
         self._inputs = UserInputs(config, self.forgotten, pipeline.catalogue.lists)
         self._lists = ListWriter(pipeline, config, self._inputs, tracer or Tracer())
+        self._together = None if compute is None else ListsTogether(pipeline, compute)
         self._budget = ListBudget(config.lists_per_s_max)
         self._behaviour = topics.BEHAVIOUR.name(config.prefix)
         self._item_updates = topics.ITEM_UPDATES.name(config.own_prefix)
@@ -94,23 +117,43 @@ class UserLanes:
         """Owed lists are written when nothing else waits."""
         return IDLE_DUE_S if len(state.owed) else None
 
-    def apply(self, lane: int, state: UserLane, chunks: Sequence[Chunk]) -> Outcome:
-        """One round: learn all of it, write the lists that the budget has room for."""
+    def apply(
+        self, lane: int, state: UserLane, chunks: Sequence[Chunk]
+    ) -> Outcome | Awaitable[Outcome]:
+        """One round: learn all of it, write the lists that the budget has room for.
+
+        On the event loop a round of events alone waits for others, to make its lists with theirs.
+        """
         outcome = Outcome()
         behind = max((c.behind for c in chunks if self._is_behaviour(c.source)), default=0)
         self._budget.round_begins(behind, max(1, len(self.lanes)))
+        alone = len({chunk.source for chunk in chunks}) == 1
         # Small fetches that follow one another are learned, and answered, as one.
         for name, run in groupby(chunks, lambda chunk: chunk.source.topic):
             topic = self._inputs.topic(name)
             records = [record for chunk in run for record in self._inputs.live_records(chunk)]
             if topic is topics.BEHAVIOUR:
-                self._learn(lane, state, records, outcome)
+                learned = self._learn(state, records, outcome)
+                if learned is None:
+                    continue
+                if alone and self._together is not None and _on_the_loop():
+                    end = partial(self._end, lane, state, outcome, learned)
+                    return self._together.outcome(learned.lists, end)
+                self.pipeline.answer_all([learned.lists])
+                self._answer_events(lane, state, outcome, learned)
             elif topic is topics.IMAGE_EMBEDDINGS:
                 self._see(lane, state, records, outcome)
             elif topic is topics.FORGET:
                 self._remove(state, records, outcome)
             else:
                 self._answer_requests(lane, state, records, outcome)
+        return self._end(lane, state, outcome)
+
+    def _end(
+        self, lane: int, state: UserLane, outcome: Outcome, learned: "Learned | None" = None
+    ) -> Outcome:
+        if learned is not None:
+            self._answer_events(lane, state, outcome, learned)
         self._pay_owed(lane, state, outcome)
         self._lists.count_sources()
         return outcome
@@ -120,10 +163,11 @@ class UserLanes:
 
     # -- events
 
-    def _learn(self, lane: int, state: UserLane, taken: list[Any], outcome: Outcome) -> None:
+    def _learn(self, state: UserLane, taken: list[Any], outcome: Outcome) -> "Learned | None":
+        """Learn events, and ask for lists after some of them; None where there is no event."""
         events, records = self._inputs.read(topics.BEHAVIOUR, state, taken, outcome)
         if not events:
-            return
+            return None
         users = state.users
         batch = EventBatch.of(
             users,
@@ -138,22 +182,32 @@ class UserLanes:
             ],
         )
         wanted, deferred = self._share_budget(batch)
-        lists_s = self.pipeline.lists_s
+        self._budget.spend(int(wanted.sum()))
 
         def photo_of(at: int) -> Photo | None:
             return self._photo(state, events[at].user_id, cast(int, events[at].timestamp))
 
-        updates, lists = self.pipeline.learn_and_recommend(
+        lists = self.pipeline.learn_and_ask(
             users, batch, wanted, self._config.k, photo_of if len(state.photos) else no_photo
         )
-        shown = state.shown
-        for at, ranked in enumerate(lists):
+        return Learned(events, records, batch, deferred, lists)
+
+    def _answer_events(
+        self, lane: int, state: UserLane, outcome: Outcome, learned: "Learned"
+    ) -> None:
+        """Write the lists right after events, note those that wait, and tell the items."""
+        events, records, batch, lists = (
+            learned.events, learned.records, learned.batch, learned.lists
+        )  # fmt: skip
+        shown, written = state.shown, 0
+        for at, ranked in enumerate(lists.lists):
             event, record = events[at], records[at]
             user_id = event.user_id
             if user_id in shown and event.type != "impression":
                 (metrics.HIT if int(batch.items[at]) in shown[user_id] else metrics.MISS).inc()
             if ranked is None:
                 continue
+            written += 1
             trigger = _trigger("event", record)
             time_ms = cast(int, event.timestamp)
             trace = trace_of(record)
@@ -164,13 +218,14 @@ class UserLanes:
             shown[user_id] = ranked.items.tolist()
         while len(shown) > SHOWN_MAX:
             del shown[next(iter(shown))]
-        self._budget.spend(int(wanted.sum()), self.pipeline.lists_s - lists_s)
+        self._budget.took(written, lists.lists_s)
         now_ms = _now_ms()
-        for at in deferred:
+        for at in learned.deferred:
             event = events[at]
             state.owed.defer(event.user_id, records[at].offset, event.timestamp, now_ms)
             if (trace := trace_of(records[at])) is not None:
                 state.traces[event.user_id] = trace
+        updates = lists.updates()
         if len(updates):
             packed = Record(None, updates.encode(self.pipeline.items))
             outcome.add(Position(self._item_updates, 0), packed)
@@ -203,7 +258,8 @@ class UserLanes:
         paid = state.owed.due(now_ms, overdue_ms, room)
         for start in range(0, len(paid), LISTS_AT_ONCE):
             self._pay(lane, state, outcome, paid[start : start + LISTS_AT_ONCE])
-        self._budget.spend(len(paid), time.monotonic() - begun)
+        self._budget.spend(len(paid))
+        self._budget.took(len(paid), time.monotonic() - begun)
 
     def _pay(
         self, lane: int, state: UserLane, outcome: Outcome, paid: list[tuple[str, Owed]]
@@ -300,6 +356,15 @@ class UserLanes:
             packed = ItemUpdates.forgetting(tokens).encode(self.pipeline.items)
             outcome.add(Position(self._item_updates, 0), Record(None, packed))
         metrics.FORGOTTEN.inc(len(asked))
+
+
+def _on_the_loop() -> bool:
+    """Whether this is the event loop's thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _trigger(kind: Literal["event", "request", "upload"], record: Any) -> Trigger:

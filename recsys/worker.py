@@ -179,7 +179,9 @@ class Worker:
                 mirror = Mirror(settings.prefix, settings.own_prefix, settings.partitions)
                 yield "mirror", mirror, None
             config = user_lanes_config(settings, self.live_partitions)
-            self.users = UserLanes(self.pipeline, config, self.forgotten, self.control, self.tracer)
+            self.users = UserLanes(
+                self.pipeline, config, self.forgotten, self.control, self.tracer, self.compute
+            )
             yield "behaviour", self.users, topics.USER_STATE
         if "items" in self.roles:
             items = ItemLanes(

@@ -53,6 +53,7 @@ class Outcome:
     writes: dict[Position, list[Record]] = field(default_factory=dict)
     forgets: bool = False  # a local snapshot of before must not stay
     may_wait: bool = False  # a later round's commit is soon enough, where nothing is written
+    seconds: float | None = None  # of work, since it was promised; None: all of the time
 
     def add(self, target: Position, record: Record) -> None:
         """Append one record."""
@@ -72,7 +73,7 @@ class Application(Protocol[S]):
         """The lane has gone to another owner, or ends."""
 
     def apply(self, lane: int, state: S, chunks: Sequence[Chunk]) -> Outcome | Awaitable[Outcome]:
-        """One round: change the state, and say what is to be written."""
+        """One round: change the state, and say what is to be written, at once or a little later."""
 
     def due_s(self, lane: int, state: S) -> float | None:
         """In how many seconds a round is due though no chunk has come; `None` for never."""

@@ -1,17 +1,19 @@
 """Transactions of version 2 (KIP-890), by requests of our own: three, where aiokafka has five.
 
-One at a time, in order: batches, offsets, end. A batch that may have arrived is sent again as it
-was, and counts once by its sequence numbers; whatever else goes wrong is for the caller, who takes
-the transactional id over again, which ends what is open.
+Batches, offsets, end. The end follows the answers of both; the offsets follow the batches at once
+where one broker takes both, for it answers a connection's requests one after the other. A batch
+that may have arrived is sent again as it was, and counts once by its sequence numbers; whatever
+else goes wrong is for the caller, who takes the transactional id over again, which ends what is
+open.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
     GroupCoordinatorNotAvailableError,
@@ -32,6 +34,8 @@ from aiokafka.structs import TopicPartition
 from streams import crash_points
 from streams.chunk import Position, Record
 from streams.transaction_requests import NO_TAGS, Ask, End, Offsets, Produce
+
+Answer = TypeVar("Answer")
 
 BATCH_BYTES_MAX = 1 << 20
 REQUEST_BYTES_MAX = 16 << 20
@@ -58,18 +62,23 @@ class Coordinator:
     """The broker that leads a transactional id or a group; looked up again when it has moved."""
 
     def __init__(self, client: AIOKafkaClient, kind: int, key: str) -> None:
-        self._client, self._kind, self._key = client, kind, key
+        self.key = key
+        self._client, self._kind = client, kind
         self._node: int | None = None
 
     async def ask(self, request: Any) -> Any:
         """Its answer, whatever it says."""
         if self._node is None:
-            self._node = await self._client.coordinator_lookup(self._kind, self._key)
+            self._node = await self._client.coordinator_lookup(self._kind, self.key)
         try:
-            return await self._client.send(self._node, request, group=ConnectionGroup.COORDINATION)
+            return await self._client.send(self._node, request)
         except UNREACHED:
             self._lost()
             raise
+
+    def is_node(self, node: int | None) -> bool:
+        """Whether it is known to be that broker."""
+        return node is not None and node == self._node
 
     def check(self, code: int) -> None:
         """Raise what the code of its answer means."""
@@ -119,16 +128,36 @@ class DirectTransactions:
         group_id: str,
     ) -> dict[Position, int]:
         """One transaction; returns where each partition's records end. Raises KafkaError."""
-        await asyncio.sleep(max(0.0, self._marked_at - time.monotonic()))
+        if (marks_s := self._marked_at - time.monotonic()) > 0.0:
+            await asyncio.sleep(marks_s)
         crash_points.reach("before-send")
-        ends = await self._send_all(writes)
-        crash_points.reach("before-offsets")
-        if offsets:
-            await self._patiently(lambda: self._send_offsets(offsets, group_id))
+        ends = await self._send(writes, offsets, group_id)
         crash_points.reach("before-commit")
         await self._patiently(self._end)
         crash_points.reach("after-commit")
         return ends
+
+    async def _send(
+        self,
+        writes: Mapping[Position, Sequence[Record]],
+        offsets: Mapping[Position, int],
+        group_id: str,
+    ) -> dict[Position, int]:
+        """Write records and offsets into the transaction; where each partition's records end."""
+        if not offsets:
+            return await self._send_all(writes)
+        group = self._group(group_id)
+        if not all(group.is_node(self._known_leader(target)) for target in writes):
+            ends = await self._send_all(writes)
+            await self._send_offsets(offsets, group)
+            return ends
+        sent, noted = await asyncio.gather(
+            self._send_all(writes), self._send_offsets(offsets, group), return_exceptions=True
+        )
+        for answer in (sent, noted):
+            if isinstance(answer, BaseException):
+                raise answer
+        return sent  # type: ignore[return-value]
 
     async def _send_all(self, writes: Mapping[Position, Sequence[Record]]) -> dict[Position, int]:
         """Write records into the transaction: a request takes one batch a partition."""
@@ -162,9 +191,7 @@ class DirectTransactions:
     async def _produce(self, left: list[Batch], ends: dict[Position, int]) -> None:
         """Send batches to their leaders; what was taken leaves the list."""
         requests = await self._by_leader(left)
-        answers = await asyncio.gather(
-            *(self._send(leader, part) for leader, part in requests), return_exceptions=True
-        )
+        answers = await _answers([self._ask(leader, part) for leader, part in requests])
         errors: list[BaseException] = []
         for (_, part), answer in zip(requests, answers, strict=True):
             if isinstance(answer, BaseException):
@@ -181,7 +208,7 @@ class DirectTransactions:
             self._client.force_metadata_update()
             raise next((error for error in errors if not passes(error)), errors[0])
 
-    async def _send(self, leader: int, part: list[Batch]) -> dict[Position, tuple[int, int]]:
+    async def _ask(self, leader: int, part: list[Batch]) -> dict[Position, tuple[int, int]]:
         """For each partition the error's code, and where the batch begins."""
         topics: dict[str, list[tuple[int, bytearray, Any]]] = {}
         for batch in part:
@@ -211,33 +238,41 @@ class DirectTransactions:
         return parts
 
     async def _leader(self, target: Position) -> int:
-        cluster, partition = self._client.cluster, TopicPartition(*target)
-        leader = cluster.leader_for_partition(partition)
+        leader = self._known_leader(target)
         if leader is None:
             await self._client.add_topic(target.topic)
-            leader = cluster.leader_for_partition(partition)
+            leader = self._known_leader(target)
         if leader is None or leader < 0:
-            if target.topic in cluster.unauthorized_topics:
+            if target.topic in self._client.cluster.unauthorized_topics:
                 raise TopicAuthorizationFailedError(target.topic)
             self._client.force_metadata_update()
             raise LeaderNotAvailableError(f"{target.topic}/{target.partition}")
         return int(leader)
 
-    async def _send_offsets(self, offsets: Mapping[Position, int], group_id: str) -> None:
-        group = self._groups.get(group_id)
-        if group is None:
-            group = self._groups[group_id] = Coordinator(
-                self._client, CoordinationType.GROUP, group_id
-            )
+    def _known_leader(self, target: Position) -> int | None:
+        leader: int | None = self._client.cluster.leader_for_partition(TopicPartition(*target))
+        return leader
+
+    def _group(self, group_id: str) -> Coordinator:
+        if group_id not in self._groups:
+            self._groups[group_id] = Coordinator(self._client, CoordinationType.GROUP, group_id)
+        return self._groups[group_id]
+
+    async def _send_offsets(self, offsets: Mapping[Position, int], group: Coordinator) -> None:
+        crash_points.reach("before-offsets")
         topics: dict[str, list[tuple[Any, ...]]] = {}
         for source, offset in offsets.items():
             topics.setdefault(source.topic, []).append((source.partition, offset, -1, "", NO_TAGS))
         named = [(topic, rows, NO_TAGS) for topic, rows in topics.items()]
-        request = Ask(Offsets, self._id, group_id, *self._producer, -1, "", None, named)
-        answer = await group.ask(request)
-        for _, partitions, _ in answer.topics:
-            for _, code, _ in partitions:
-                group.check(code)
+        request = Ask(Offsets, self._id, group.key, *self._producer, -1, "", None, named)
+
+        async def note() -> None:
+            answer = await group.ask(request)
+            for _, partitions, _ in answer.topics:
+                for _, code, _ in partitions:
+                    group.check(code)
+
+        await self._patiently(note)
 
     async def _end(self) -> None:
         answer = await self._coordinator.ask(Ask(End, self._id, *self._producer, True))
@@ -255,6 +290,16 @@ class DirectTransactions:
                 if not passes(error) or time.monotonic() > until:
                     raise
             await asyncio.sleep(RETRY_S)
+
+
+async def _answers(requests: Sequence[Awaitable[Answer]]) -> list[Answer | BaseException]:
+    """What each comes to; one alone needs no task."""
+    if len(requests) != 1:
+        return await asyncio.gather(*requests, return_exceptions=True)
+    try:
+        return [await requests[0]]
+    except Exception as error:
+        return [error]
 
 
 def error_of(code: int) -> KafkaError:

@@ -451,9 +451,11 @@ class Lane(Generic[S]):
         if applied is None:
             return None
         outcome, rows, seconds = applied
-        if inspect.isawaitable(outcome):  # it works elsewhere
-            outcome = await outcome
+        if inspect.isawaitable(outcome):  # it works elsewhere, or with other lanes
+            outcome, known = await outcome, seconds
             rows, seconds = self._changed_rows(state), time.monotonic() - begun
+            if outcome.seconds is not None:
+                seconds = known + outcome.seconds
         return outcome, rows, seconds
 
     def _changed_rows(self, state: S) -> list[Record]:

@@ -15,6 +15,7 @@ from faust.types import TP
 from mode.utils.futures import maybe_async
 
 FETCH_WAIT_MS = 500
+UNTAKEN_WAIT_MS = 20  # while fetched records wait to be taken
 # What is there at once was fetched right after the last question; what came since is a fetch away.
 AT_ONCE_S = 0.001
 NEWER_S = 0.006
@@ -33,6 +34,27 @@ class _OnTheLoop:
 
     def stop(self) -> None:
         """Its service is told, and has ended when Mode calls this."""
+
+
+class PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """Waits at the broker for what is to come only where nothing that came lies untaken.
+
+    aiokafka has one fetch a broker under way. Where records were not taken for 100 ms, it fetches
+    for the other partitions alone; if those are silent that fetch lasts as long as it may, and so
+    long nothing is fetched for those that are not.
+    """
+
+    async def start(self) -> None:
+        """Start, and choose the patience of each fetch from then on."""
+        await super().start()
+        fetcher, patience_ms = self._fetcher, self._fetcher._fetch_max_wait_ms
+        actions = fetcher._get_actions_per_node
+
+        def patient_actions(assignment: Any) -> Any:
+            fetcher._fetch_max_wait_ms = UNTAKEN_WAIT_MS if fetcher._records else patience_ms
+            return actions(assignment)
+
+        fetcher._get_actions_per_node = patient_actions
 
 
 class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -85,10 +107,10 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         member: bool = await self._ensure_consumer()._coordinator._do_heartbeat()
         return member
 
-    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: driver.Transport) -> PatientConsumer:
         conf = self.app.conf
         self._assignor = self.app.assignor  # co-partitioned: lane p of every topic to one owner
-        return AIOKafkaConsumer(
+        return PatientConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             **self.app.connection.options(),

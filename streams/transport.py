@@ -140,7 +140,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             busy = sum(held > 0 for held in self._under_way.values())
             pause_s = max(BUSY_ASK_S_MIN, max(busy, len(fetched)) / BUSY_CHUNKS_PER_S)
             self._ask_busy_at = time.monotonic() + pause_s
-        reached = self._reached() if fetched else {}
+        if fetched:  # in one task: each begins a turn of the loop, and lanes work in between
+            await self.wait_first(self._hand_over(fetched, seeks, rewinds), self.suspend_flow)
+        await self.sleep(0)
+
+    async def _hand_over(
+        self, fetched: dict[Any, list[Any]], seeks: int, rewinds: int
+    ) -> None:  # fmt: skip
+        """Hand over what was fetched, unless partitions move meanwhile."""
+        reached = self._reached()
         for raw_tp, records in fetched.items():
             tp = ensure_TP(raw_tp)
             end = reached[raw_tp][1] if raw_tp in reached else 0
@@ -150,10 +158,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._under_way[tp] += held
                 self._expected[tp] = chunk.end
                 self._read_offset[tp] = chunk.end
-                await self.wait_first(self.callback(self._message(tp, chunk)), self.suspend_flow)
+                await self.callback(self._message(tp, chunk))
                 if rewinds != self._rewinds:  # what follows in this answer would hide a gap
                     return
-        await self.sleep(0)
 
     def _free(self, active: set[TP]) -> tuple[set[TP], float]:
         """Whom to ask, and for how long: the idle at any time, the busy all together, in turns."""

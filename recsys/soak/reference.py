@@ -9,6 +9,7 @@ from recsys.user_lanes import UserLanes
 from recsys.user_lanes_config import UserLanesConfig
 from recsys.user_state import UserState
 from streams import state_log, topics
+from streams.application import Outcome
 from streams.chunk import Chunk, Position
 from streams.connection import Connection
 
@@ -41,6 +42,7 @@ async def run(
             chunk = Chunk(source, 0, records[first : first + CHUNK_RECORDS])
             lane.begin()
             outcome = lanes.apply(number, lane, [chunk])
+            assert isinstance(outcome, Outcome), "no lane waits for others here"
             lane.commit()
             for record in outcome.writes.get(updates_at, ()):
                 pipeline.fold(ItemUpdates.decode(items, record.value or b""))

@@ -8,7 +8,7 @@ def test_what_was_spent_comes_back_with_time(monkeypatch):
     monkeypatch.setattr("recsys.list_budget.time.monotonic", lambda: now[0])
     budget = ListBudget(100.0)
     assert budget.available() == 50
-    budget.spend(60, 0.03)
+    budget.spend(60)
     assert budget.available() == 0
     now[0] += 0.2
     assert budget.available() == 10
@@ -19,7 +19,8 @@ def test_what_was_spent_comes_back_with_time(monkeypatch):
 def test_dear_lists_are_few_in_a_round():
     budget = ListBudget(10_000.0)
     for _ in range(100):
-        budget.spend(10, 0.1)
+        budget.spend(10)
+        budget.took(10, 0.1)
     assert 9 <= budget.available() <= 11
 
 

@@ -92,17 +92,24 @@ def test_examples_are_those_of_lists_made_one_by_one():
             np.testing.assert_array_equal(one.chosen, other.chosen)
 
 
-def test_a_chunk_that_came_to_nothing_leaves_no_look(world):
-    slot = world.users.find("u3")
-    asked = world.pipeline.ask(world.users, [slot], [NOW_MS])
-    world.pipeline.looks.expect(asked.moments)
-    waiting = look(world)
-    other = look(world, "u4")
-    world.pipeline.looks.begin()
-    assert look(world) is not waiting
-    world.pipeline.looks.settle()
-    assert waiting.scored is None
-    assert other.scored is None
+def test_a_chunk_that_came_to_nothing_leaves_no_look(world, monkeypatch):
+    log = [Event(f"u{n}", "i1", "purchase", START_S + 9000 + n) for n in range(3)]
+    batch, want = batch_of(world.users, log), np.ones(3, np.bool_)
+
+    def fails(*_):
+        raise RuntimeError("no list today")
+
+    world.users.begin()
+    with monkeypatch.context() as failing:
+        failing.setattr(world.pipeline, "answer", fails)
+        with pytest.raises(RuntimeError, match="today"):
+            world.pipeline.learn_and_recommend(world.users, batch, want)
+    world.users.rollback()
+    assert world.pipeline.looks.unscored == 0
+    world.users.begin()
+    updates, _ = world.pipeline.learn_and_recommend(world.users, batch, want)
+    world.users.commit()
+    assert len(updates.examples) == 3
 
 
 def test_the_oldest_lists_are_forgotten(world, monkeypatch):

@@ -20,7 +20,17 @@ from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
 from streams.lane import BRIEF_S
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
-from tests.streams.toy import PARTITIONS, Patient, Sums, Toy, expected, together, until
+from tests.streams.toy import (
+    PARTITIONS,
+    Adding,
+    Later,
+    Patient,
+    Sums,
+    Toy,
+    expected,
+    together,
+    until,
+)
 
 COUNT = 400
 
@@ -68,14 +78,18 @@ async def read(toy: Toy, topic: str) -> list[bytes]:
     return keys
 
 
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize(("direct", "kind"), [(True, Adding), (False, Adding), (True, Later)])
 @pytest.mark.parametrize("after_commit", [True, False])
 async def test_an_uncertain_round_counts_once(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch, after_commit: bool, direct: bool
+    toy: Toy,
+    monkeypatch: pytest.MonkeyPatch,
+    after_commit: bool,
+    direct: bool,
+    kind: type[Adding],
 ) -> None:
     toy.direct = direct
     failed = fail(monkeypatch, after_commit=after_commit)
-    async with toy.worker() as (_, application):
+    async with toy.worker(kind=kind) as (_, application):
         sent = 0
         while sent < COUNT or failed[0] < 3:  # how many rounds those make is the machine's affair
             await toy.produce(40, sent)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,12 @@ class Adding:
     def closed(self, lane: int) -> None:
         self.states.pop(lane, None)
 
-    def apply(self, lane: int, state: Sums, chunks: Sequence[Chunk]) -> Outcome:
+    def apply(
+        self, lane: int, state: Sums, chunks: Sequence[Chunk]
+    ) -> Outcome | Awaitable[Outcome]:
+        return self._added(lane, state, chunks)
+
+    def _added(self, lane: int, state: Sums, chunks: Sequence[Chunk]) -> Outcome:
         outcome = Outcome()
         for chunk in chunks:
             for record in chunk.records:
@@ -108,7 +113,7 @@ class Patient(Adding):
         self.waiting_since: dict[int, float] = {}
 
     def apply(self, lane: int, state: Sums, chunks: Sequence[Chunk]) -> Outcome:
-        super().apply(lane, state, chunks)
+        self._added(lane, state, chunks)
         self.waiting_since.setdefault(lane, time.monotonic())
         return Outcome(may_wait=self.due_s(lane, state) != 0.0)
 
@@ -118,6 +123,20 @@ class Patient(Adding):
 
     def committed(self, lane: int, state: Sums) -> None:
         self.waiting_since.pop(lane, None)
+
+
+class Later(Adding):
+    """Adds, and says a little later what it writes."""
+
+    async def _outcome(self, outcome: Outcome) -> Outcome:
+        await asyncio.sleep(0.001)
+        outcome.seconds = 0.0
+        return outcome
+
+    def apply(
+        self, lane: int, state: Sums, chunks: Sequence[Chunk]
+    ) -> Outcome | Awaitable[Outcome]:
+        return self._outcome(self._added(lane, state, chunks))
 
 
 class Toy:
