@@ -5,7 +5,6 @@ event has its own list; beyond it a user's list answers the newest of their even
 most `list_delay_ms_max`. Learning never skips, lists may skip states that nobody will look at.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -40,8 +39,9 @@ from streams import topics
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.codec import DecodeError
-from streams.compute import Compute
+from streams.compute import Compute, on_the_loop
 from streams.events import ImageEmbedding, RecommendationRequest, Trigger
+from streams.turns import GROUP_SHARE
 
 SHOWN_MAX = 20_000  # users of a lane whose newest list is compared with what they do next
 IDLE_DUE_S = 0.02  # owed lists are written as soon as nothing else waits
@@ -62,7 +62,8 @@ class UserLanes:
     """The application of the behaviour role.
 
     Args:
-        compute: where states may be touched; with it lanes' brief rounds make their lists together.
+        compute: where states may be touched; with it brief rounds of many lanes make their lists in
+            one pass.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class UserLanes:
                 learned = self._learn(state, records, outcome)
                 if learned is None:
                     continue
-                if alone and self._together is not None and _on_the_loop():
+                if alone and self._together is not None and self._in_company():
                     end = partial(self._end, lane, state, outcome, learned)
                     return self._together.outcome(learned.lists, end)
                 self.pipeline.answer_all([learned.lists])
@@ -157,6 +158,10 @@ class UserLanes:
         self._pay_owed(lane, state, outcome)
         self._lists.count_sources()
         return outcome
+
+    def _in_company(self) -> bool:
+        """Whether lanes enough are here for rounds in groups, and this is one of the event loop."""
+        return len(self.lanes) >= 2 * GROUP_SHARE and on_the_loop()
 
     def _is_behaviour(self, source: Position) -> bool:
         return self._inputs.topic(source.topic) is topics.BEHAVIOUR
@@ -356,15 +361,6 @@ class UserLanes:
             packed = ItemUpdates.forgetting(tokens).encode(self.pipeline.items)
             outcome.add(Position(self._item_updates, 0), Record(None, packed))
         metrics.FORGOTTEN.inc(len(asked))
-
-
-def _on_the_loop() -> bool:
-    """Whether this is the event loop's thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _trigger(kind: Literal["event", "request", "upload"], record: Any) -> Trigger:

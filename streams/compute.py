@@ -12,6 +12,15 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 
 
+def on_the_loop() -> bool:
+    """Whether this is an event loop's thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Compute:
     """Runs work one after the other: on a thread of its own, or on the event loop what is brief.
 

@@ -25,6 +25,8 @@ CHUNK_RECORDS_MAX = 4000
 WINDOW_BYTES = 12 << 20  # of one partition under way at once; the rest waits in the fetcher
 RECORD_BYTES = 1_000  # what a record takes here beside its value
 POLL_S = 0.5
+# An answer is handed over in so many tasks: each begins a turn of the loop, in which lanes work.
+HANDINGS_MAX = 6
 BUSY_ASK_S_MIN = 0.005
 BUSY_CHUNKS_PER_S = 1600  # of all partitions whose lanes are at work: each chunk has its price
 BUSY_POLL_S_MIN = 0.005  # the idle are not asked for less: a question has its price, too
@@ -140,27 +142,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             busy = sum(held > 0 for held in self._under_way.values())
             pause_s = max(BUSY_ASK_S_MIN, max(busy, len(fetched)) / BUSY_CHUNKS_PER_S)
             self._ask_busy_at = time.monotonic() + pause_s
-        if fetched:  # in one task: each begins a turn of the loop, and lanes work in between
-            await self.wait_first(self._hand_over(fetched, seeks, rewinds), self.suspend_flow)
+        chunks = self._chunks_of_all(fetched)
+        some = -(-len(chunks) // HANDINGS_MAX)
+        for first in range(0, len(chunks), some or 1):
+            handing = self._hand_over(chunks[first : first + some], seeks, rewinds)
+            await self.wait_first(handing, self.suspend_flow)
         await self.sleep(0)
 
     async def _hand_over(
-        self, fetched: dict[Any, list[Any]], seeks: int, rewinds: int
+        self, chunks: list[tuple[TP, Chunk, int]], seeks: int, rewinds: int
     ) -> None:  # fmt: skip
-        """Hand over what was fetched, unless partitions move meanwhile."""
-        reached = self._reached()
-        for raw_tp, records in fetched.items():
-            tp = ensure_TP(raw_tp)
-            end = reached[raw_tp][1] if raw_tp in reached else 0
-            for chunk, held in self._chunks(tp, records, end):
-                if tp not in self._expected or seeks != self._seeks or not self.flow_active:
-                    return
-                self._under_way[tp] += held
-                self._expected[tp] = chunk.end
-                self._read_offset[tp] = chunk.end
-                await self.callback(self._message(tp, chunk))
-                if rewinds != self._rewinds:  # what follows in this answer would hide a gap
-                    return
+        """Hand over some chunks of an answer, unless partitions moved meanwhile."""
+        for tp, chunk, held in chunks:
+            if tp not in self._expected or seeks != self._seeks or not self.flow_active:
+                return
+            if rewinds != self._rewinds:  # what follows in this answer would hide a gap
+                return
+            self._under_way[tp] += held
+            self._expected[tp] = chunk.end
+            self._read_offset[tp] = chunk.end
+            await self.callback(self._message(tp, chunk))
 
     def _free(self, active: set[TP]) -> tuple[set[TP], float]:
         """Whom to ask, and for how long: the idle at any time, the busy all together, in turns."""
@@ -171,13 +172,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return free, POLL_S
         return free, max(left_s, BUSY_POLL_S_MIN)
 
+    def _chunks_of_all(self, fetched: dict[Any, list[Any]]) -> list[tuple[TP, Chunk, int]]:
+        """An answer in chunks, each with its partition and the bytes that it holds till its end."""
+        reached = self._reached() if fetched else {}
+        chunks = []
+        for raw_tp, records in fetched.items():
+            tp = ensure_TP(raw_tp)
+            if tp in self._expected:
+                end = reached[raw_tp][1] if raw_tp in reached else 0
+                chunks += [(tp, *each) for each in self._chunks(tp, records, end)]
+        return chunks
+
     def _chunks(self, tp: TP, records: list[Any], end: int) -> list[tuple[Chunk, int]]:
         """Records in chunks, with the bytes that each holds until its round ends.
 
         `end` is that of the partition.
         """
-        if tp not in self._expected:  # revoked while another partition was handed over
-            return []
         start = self._expected[tp]
         records = [r for r in records if r.offset >= start]
         chunks = []

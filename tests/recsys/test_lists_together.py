@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import json
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ from streams.partition import partition_of
 from tests.records import NOW_MS, body, record
 from tests.recsys.logs import World, seeded_log
 
-LANES = 3
+LANES = 8
 
 
 def name_of(user: str, lane: int) -> str:
@@ -85,7 +86,7 @@ async def test_lists_of_several_lanes_are_made_in_one_pass_and_are_the_same(
     scored: list[int],
 ) -> None:
     alone, together = Lanes(compute=None), Lanes(compute=Compute())
-    users = ("abca", "de", "fgh")
+    users = ("abca", "de", "fgh", "i", "jk", "l", "m", "no")
     for first in (0, 10):
         scored.clear()
         wanted = [
@@ -113,13 +114,13 @@ async def test_lists_of_several_lanes_are_made_in_one_pass_and_are_the_same(
 
 async def test_each_round_tells_its_own_seconds() -> None:
     lanes = Lanes(compute=Compute())
+    begun = time.monotonic()
     found = await asyncio.gather(
         *(lanes.round(lane, lanes.chunk(lane, "ab" * (lane + 1))) for lane in range(LANES))
     )
     seconds = [outcome.seconds or 0.0 for outcome in found]
     assert all(each > 0 for each in seconds)
-    again = await lanes.round(0, lanes.chunk(0, "ab", 10))
-    assert (again.seconds or 0.0) < sum(seconds) + 1.0
+    assert sum(seconds) < time.monotonic() - begun
 
 
 async def test_users_over_the_budget_wait_there_too() -> None:
@@ -127,17 +128,20 @@ async def test_users_over_the_budget_wait_there_too() -> None:
     found = await asyncio.gather(
         *(lanes.round(lane, lanes.chunk(lane, "abc")) for lane in range(LANES))
     )
-    assert (
-        4
-        <= len(lists_of(found[:1]))
-        + sum(
-            len(outcome.writes.get(Position("recsys.recommendations.v1", lane), []))
-            for lane, outcome in enumerate(found)
-            if lane
-        )
-        <= 5
+    written = sum(
+        len(outcome.writes.get(Position("recsys.recommendations.v1", lane), []))
+        for lane, outcome in enumerate(found)
     )
-    assert sum(len(state.owed) for state in lanes.states) >= 4
+    assert 4 <= written < 3 * LANES
+    assert written + sum(len(state.owed) for state in lanes.states) == 3 * LANES
+
+
+async def test_few_lanes_do_not_wait_for_each_other() -> None:
+    lanes = Lanes(compute=Compute())
+    lanes.application.closed(LANES - 1)
+    lanes.states[0].begin()
+    outcome = lanes.application.apply(0, lanes.states[0], [lanes.chunk(0, "ab")])
+    assert isinstance(outcome, Outcome)
 
 
 async def test_a_lane_that_gives_up_loses_nothing_of_the_others() -> None:
@@ -155,7 +159,8 @@ async def test_a_lane_that_gives_up_loses_nothing_of_the_others() -> None:
     assert lists_of(found) == lists_of(wanted)
     together.states[1].rollback()
     again = await together.round(1, together.chunk(1, "abc"))
-    assert lists_of([found[0], again, found[2]]) == lists_of(wanted)
+    found[1] = again
+    assert lists_of(found) == lists_of(wanted)
 
 
 async def test_what_fails_fails_all_of_them_and_the_next_begins_anew(
