@@ -103,9 +103,9 @@ def new_shop(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[Any]:
     """Makes shops of this test's own; all their workers end with it."""
     made: list[Shop] = []
 
-    async def make(**settings: str) -> Shop:
+    async def make(partitions: int = PARTITIONS, **settings: str) -> Shop:
         name = f"{prefix}-{len(made)}"
-        shop = Shop(broker.bootstrap, name, tmp_path / name, settings=settings)
+        shop = Shop(broker.bootstrap, name, tmp_path / name, partitions, settings)
         made.append(shop)
         return await shop.create()
 
@@ -303,10 +303,13 @@ class TestMainJob:
         )  # fmt: skip
         assert {json.loads(line)["user_id"] for line in told.splitlines()} >= {*wrong, *murmur}
 
-    async def test_a_killed_worker_changes_nothing(self, new_shop: Any) -> None:
+    @pytest.mark.parametrize(
+        "partitions", [PARTITIONS, 12]
+    )  # of many lanes lists are made together
+    async def test_a_killed_worker_changes_nothing(self, new_shop: Any, partitions: int) -> None:
         events = random_events(5, 1500)
-        quiet = await new_shop(WORKER__CHUNK_EVENTS_MAX="40")
-        killed = await new_shop(WORKER__CHUNK_EVENTS_MAX="40")
+        quiet = await new_shop(partitions, WORKER__CHUNK_EVENTS_MAX="40")
+        killed = await new_shop(partitions, WORKER__CHUNK_EVENTS_MAX="40")
         calm = quiet.start()
         worker = killed.start()
         await asyncio.gather(calm.until_ready(), worker.until_ready())
