@@ -72,7 +72,8 @@ class ListsTogether:
         try:
             await self._compute.run(work, brief=True)
         except Exception as error:
-            self._waiting = []
+            if self._waiting is rounds:  # it was not even begun
+                self._waiting = []
             for each in rounds:
                 if not each.settled.done():
                     each.settled.set_exception(error)

@@ -453,7 +453,9 @@ class Lane(Generic[S]):
         outcome, rows, seconds = applied
         if inspect.isawaitable(outcome):  # it works elsewhere, or with other lanes
             outcome, known = await outcome, seconds
-            rows, seconds = self._changed_rows(state), time.monotonic() - begun
+            changed = functools.partial(self._changed_rows, state)
+            rows = await self._config.compute.run(changed, brief=True)
+            seconds = time.monotonic() - begun
             if outcome.seconds is not None:
                 seconds = known + outcome.seconds
         return outcome, rows, seconds

@@ -24,6 +24,10 @@ def soak(
         float | None, typer.Option(min=0.1, help="Instead: break what chance says for so long.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Records a second, with --minutes.")] = 100.0,
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Lanes, else 4; from 8 on they make lists together."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="What is broken when, and what is sent.")] = 1,
     table: Annotated[
         Path | None, typer.Option(help="Write the table to this Markdown file too.")
@@ -36,8 +40,10 @@ def soak(
     exits with 1 where anything was lost or doubled, or did not recover.
     """
     from recsys.soak import run as composition
+    from recsys.soak.shop import PARTITIONS
     from recsys.soak.table import Report
 
+    lanes = partitions or PARTITIONS
     # Clients of a broker that is being broken say so, for pages.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     report = Report()
@@ -46,12 +52,14 @@ def soak(
             plan = composition.Plan().scaled(share, only or ())
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--only") from error
-        work = composition.run(plan, seed, say, report)
+        work = composition.run(plan, seed, say, report, lanes)
         chosen = "".join(f" --only {name}" for name in only or ())
         command = f"recsys soak --share {share:g} --seed {seed}{chosen}"
     else:
-        work = composition.run_for(minutes, rate, seed, say, report)
+        work = composition.run_for(minutes, rate, seed, say, report, lanes)
         command = f"recsys soak --minutes {minutes:g} --rate {rate:g} --seed {seed}"
+    if partitions is not None:
+        command += f" --partitions {partitions}"
     try:
         run(work)
     finally:

@@ -24,7 +24,7 @@ from recsys.soak import pictures
 from recsys.soak.clock_steps import CLOCK_STEPS
 from recsys.soak.faults import Faults, Tally
 from recsys.soak.proxy import Proxy
-from recsys.soak.shop import Shop
+from recsys.soak.shop import PARTITIONS, Shop
 from recsys.soak.table import Report
 from recsys.soak.workers import SoakError
 from streams.broker import find_runtime
@@ -75,31 +75,36 @@ class Plan:
         return any(n for name, n in vars(self).items() if name not in ("nodes", "full_disks"))
 
 
-async def run(plan: Plan, seed: int, say: Say, report: Report) -> None:
+async def run(
+    plan: Plan, seed: int, say: Say, report: Report, partitions: int = PARTITIONS
+) -> None:
     """Try everything in the plan; the report has what is done so far, at any time.
 
     Raises SoakError where something does not recover at all, or an account does not hold.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         if plan.one_broker:
-            async with one_broker(Path(folder), seed) as faults:
+            async with one_broker(Path(folder), seed, partitions=partitions) as faults:
                 await _try_groups(faults, _groups(faults, plan, seed), report, say)
         if plan.full_disks:
-            await _fill_disks(plan, seed, Path(folder), report, say)
+            await _fill_disks(plan, seed, Path(folder), report, say, partitions)
         if plan.nodes:
-            async with three_brokers(Path(folder) / "three", seed) as faults:
+            async with three_brokers(Path(folder) / "three", seed, partitions) as faults:
                 nodes = {
                     "three brokers": [_bind(faults.kill_node, n + 1) for n in range(plan.nodes)]
                 }
                 await _try_groups(faults, nodes, report, say)
 
 
-async def _fill_disks(plan: Plan, seed: int, folder: Path, report: Report, say: Say) -> None:
+async def _fill_disks(
+    plan: Plan, seed: int, folder: Path, report: Report, say: Say, partitions: int
+) -> None:
     with _small_disk(folder / "small") as disk:
         if disk is None:
             say("full disk: not tried, no small disk can be mounted here")
             return
-        async with one_broker(folder / "workers", seed, kafka_folder=disk) as faults:
+        workers = folder / "workers"
+        async with one_broker(workers, seed, kafka_folder=disk, partitions=partitions) as faults:
             tries = [_bind(faults.fill_disk, disk)] * plan.full_disks
             await _try_groups(faults, {"full disk": tries}, report, say)
 
@@ -183,7 +188,9 @@ async def _account(
         raise SoakError("the account does not hold:\n" + "\n".join(account.findings))
 
 
-async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Report) -> None:
+async def run_for(
+    minutes: float, rate: float, seed: int, say: Say, report: Report, partitions: int = PARTITIONS
+) -> None:
     """Break whatever chance says until the time is up, under a load. Raises SoakError.
 
     After each fault all that waits must be done before the next: the lag returns to zero. One
@@ -191,7 +198,7 @@ async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Repo
     """
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
-        async with one_broker(Path(folder), seed, rate) as faults:
+        async with one_broker(Path(folder), seed, rate, partitions=partitions) as faults:
             (faults.spared,) = faults.shop.workers
             other = faults.shop.supervisor.add()
             other.start()
@@ -223,7 +230,11 @@ async def run_for(minutes: float, rate: float, seed: int, say: Say, report: Repo
 
 @asynccontextmanager
 async def one_broker(
-    folder: Path, seed: int, per_s: float = 20.0, kafka_folder: Path | None = None
+    folder: Path,
+    seed: int,
+    per_s: float = 20.0,
+    kafka_folder: Path | None = None,
+    partitions: int = PARTITIONS,
 ) -> AsyncIterator[Faults]:
     """A shop with one worker at work, behind a proxy, on one broker of its own."""
     client, outside = free_ports(2)
@@ -238,7 +249,9 @@ async def one_broker(
     with kafka:
         target = int(kafka.addresses(PROXIED).rpartition(":")[2])
         async with Proxy(outside, target) as proxy:
-            shop = Shop(kafka.bootstrap, _prefix(), folder, seed=seed, per_s=per_s)
+            shop = Shop(
+                kafka.bootstrap, _prefix(), folder, partitions=partitions, seed=seed, per_s=per_s
+            )
             async with shop:
                 shop.supervisor.settings["BROKER"] = f"{HOST}:{outside}"
                 await _begin(shop)
@@ -246,10 +259,12 @@ async def one_broker(
 
 
 @asynccontextmanager
-async def three_brokers(folder: Path, seed: int, per_s: float = 20.0) -> AsyncIterator[Faults]:
+async def three_brokers(folder: Path, seed: int, partitions: int) -> AsyncIterator[Faults]:
     """A shop with one worker at work, on a cluster of three brokers of its own."""
     with LocalKafka(find_runtime(show_progress=False), nodes=3, heap_mb=320) as kafka:
-        shop = Shop(kafka.bootstrap, _prefix(), folder, seed=seed, replication=3, per_s=per_s)
+        shop = Shop(
+            kafka.bootstrap, _prefix(), folder, partitions=partitions, seed=seed, replication=3
+        )
         async with shop:
             await _begin(shop)
             yield Faults(shop, seed, kafka)

@@ -20,6 +20,7 @@ from streams.chunk import Position
 from streams.connection import Connection
 from streams.events import RankedList
 
+PARTITIONS = 4
 POLL_S = 0.1
 SETTLE_TIMEOUT_S = 180.0
 ROLE_TOPICS = (
@@ -78,7 +79,7 @@ class Shop:
         folder: Path,
         *,
         seed: int = 1,
-        partitions: int = 4,
+        partitions: int = PARTITIONS,
         replication: int = 1,
         per_s: float = 20.0,
     ) -> None:
