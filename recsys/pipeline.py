@@ -45,6 +45,7 @@ from recsys.rerank import (
     choose,
     choose_best,
     fill,
+    lift_rare,
     listable_items,
 )
 from recsys.rules import Rules
@@ -317,6 +318,7 @@ class Pipeline:
 
     def _heard(self, users: UserState, asked: Asked, unions: Unions, scores: Scores) -> Scores:
         """The lists' scores, with what rules and unanswered impressions say of them."""
+        scores = self._lifted(asked, unions, scores)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
             scores = scores + rules.boost[unions.items]
@@ -331,6 +333,18 @@ class Pipeline:
                     asked.slots[number], unions.items[part], now_s, IMPRESSION_HALF_LIFE_S
                 )
         return scores
+
+    def _lifted(self, asked: Asked, unions: Unions, scores: Scores) -> Scores:
+        """The rare lifted where lists may hold what their users had."""
+        past = np.diff(asked.contexts.starts)
+        lifts = [
+            variant.rerank.lift(int(count))
+            for variant, count in zip(asked.variants, past, strict=True)
+        ]
+        if not any(lifts):
+            return scores
+        events = self.items.tables[self.popularity.name].rows["events"][unions.items]
+        return lift_rare(scores, unions.starts, events, np.array(lifts, np.float32))
 
     def _finished(self, asked: Asked, number: int, ranked: Ranked) -> Policy:
         """A list filled up, with what rules put into it, and what is tried out in it."""

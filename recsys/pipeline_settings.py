@@ -11,7 +11,7 @@ from recsys.variants import Variant, Variants
 
 LIST_RULES = (
     "repeats", "category_share_max", "brand_share_max", "price_band_share_max", "diversity",
-    "fresh_share", "fresh_events", "explore_share", "impression_discount",
+    "fresh_share", "fresh_events", "explore_share", "impression_discount", "rare_lift",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from models.columns import Slots
 from recsys.board import Candidates
 from recsys.contexts import Context
 from recsys.pipeline import Pipeline
-from recsys.rerank import RerankConfig, groups_of
+from recsys.rerank import RerankConfig, groups_of, lift_rare
 from recsys.user_state import UserState
 
 GROUPS = ("category", "brand", "price band")
@@ -33,8 +33,8 @@ def removed(
     """
     listed = pipeline.policy(users, user_slot, now_ms, k).ranked.items
     context = pipeline.context_for(users, user_slot, now_ms, k)
-    candidates, scores = _all(pipeline, context)
     rerank = pipeline.variant_of(users, user_slot).rerank
+    candidates, scores = _all(pipeline, context, rerank)
     order = np.argsort(-scores, kind="stable")
     out = []
     for place, at in enumerate(order.tolist(), 1):
@@ -79,12 +79,19 @@ def barred(pipeline: Pipeline, context: Context, rerank: RerankConfig, slot: int
     return None
 
 
-def _all(pipeline: Pipeline, context: Context) -> tuple[Candidates, NDArray[np.float32]]:
-    """The union as if every item might be listed, with the ranker's scores, boosts included."""
+def _all(
+    pipeline: Pipeline, context: Context, rerank: RerankConfig
+) -> tuple[Candidates, NDArray[np.float32]]:
+    """The union as if every item might be listed, with its scores: the rare lifted, and boosts."""
     alone = context.alone()
     free = alone.with_usable(np.ones_like(alone.usable))
     scored = pipeline.scorer.score(free)[0].to(0)
     candidates, scores = scored.candidates, scored.scores
+    lift = rerank.lift(len(context.history.items))
+    if lift:
+        events = pipeline.items.tables[pipeline.popularity.name].rows["events"][candidates.items]
+        bounds = np.array([0, len(scores)])
+        scores = lift_rare(scores, bounds, events, np.array([lift], np.float32))
     rules = pipeline.rules.over(pipeline.catalogue)
     return candidates, scores if rules is None else scores + rules.boost[candidates.items]
 

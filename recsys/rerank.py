@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.base import Scores
 from models.columns import NONE, Slots
 from models.kernels import kernel
+from models.logs import logs
 from models.popularity import Popularity
 from models.profile import Profile
 from recsys.catalogue import Catalogue
@@ -37,6 +38,8 @@ class RerankConfig:
         explore_share: share of lists whose last place is drawn evenly from the new and the rare.
         impression_discount: what each impression that was not acted on takes off an item's score
             for that user, as log odds; half of it is gone after a day.
+        rare_lift: weight of the logarithm of an item's events, taken off its score where the list
+            may hold what its user had.
     """
 
     repeats: bool = False
@@ -49,6 +52,7 @@ class RerankConfig:
     fresh_events: int = 5
     explore_share: float = 0.0
     impression_discount: float = 0.1
+    rare_lift: float = 0.07
 
     @property
     def caps(self) -> tuple[float, float, float]:
@@ -59,6 +63,10 @@ class RerankConfig:
     def plain(self) -> bool:
         """Whether a list is simply the best of what was ranked."""
         return min(self.caps) >= 1.0 and self.diversity <= 0.0 and self.fresh_share <= 0.0
+
+    def lift(self, had: int) -> float:
+        """How much a list lifts the rare whose user had so many items."""
+        return self.rare_lift if self.repeats and had else 0.0
 
     @cached_property
     def had_mask(self) -> int:
@@ -157,6 +165,20 @@ def fill(popularity: Popularity, context: Context, listed: Slots, count: int) ->
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
     return slots[np.lexsort((-slots, -scores))[:count]]
+
+
+def lift_rare(
+    scores: Scores, starts: NDArray[np.int64], events: NDArray[np.integer[Any]],
+    lifts: NDArray[np.float32],
+) -> Scores:  # fmt: skip
+    """Scores of some lists, less the logarithm of each item's events times the list's lift.
+
+    Logit adjustment (Menon et al. 2021): who orders by odds alone lists the popular in the place
+    of rare items that their user comes back to. List i's scores are [starts[i], starts[i + 1]).
+    """
+    loud = events.astype(np.float32) + np.float32(1.0)
+    logs(loud)
+    return np.asarray(scores - np.repeat(lifts, np.diff(starts)) * loud, np.float32)
 
 
 def choose_best(

@@ -174,6 +174,10 @@ class Rank(Section):
         0.1, "log odds that each impression not acted on takes off an item for that user; half of"
         " it is gone after a day", ge=0,
     )  # fmt: skip
+    rare_lift: float = setting(
+        0.07, "weight of the logarithm of an item's events, taken off its score where the list may"
+        " hold what its user had; 0: the likeliest first, however popular", ge=0, le=1,
+    )  # fmt: skip
     rules_file: str = setting(
         "", "TOML file of include, exclude and boost rules, read as it changes"
     )

@@ -1,13 +1,15 @@
-"""Re-ranking: caps, diversity, room for the new, against their definitions."""
+"""Re-ranking: caps, diversity, room for the new, the lift of the rare, against their definitions."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from models.columns import NONE
 from recsys.pipeline import Pipeline, PipelineConfig
-from recsys.rerank import RerankConfig, choose, choose_best, fill
+from recsys.rerank import RerankConfig, choose, choose_best, fill, lift_rare
 from streams.events import Product, RecommendationRequest
-from tests.recsys.logs import START_S, Event, World
+from tests.recsys.logs import START_S, Event, World, seeded_log
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +126,45 @@ def test_spread_lists_are_served(world):
     ids = spread.ids(spread.recommend("nobody"))
     assert len(ids) == len(set(ids)) == 10
     assert sum(item.startswith("new") for item in ids) >= 2
+
+
+def test_the_rare_are_lifted_list_by_list():
+    rng = np.random.default_rng(0)
+    starts = np.array([0, 7, 7, 40, 100])
+    scores, events = rng.random(100).astype(np.float32), rng.integers(0, 5000, 100)
+    lifts = np.array([0.5, 0.1, 0.0, 0.2], np.float32)
+    got = lift_rare(scores, starts, events, lifts)
+    each = np.repeat(lifts, np.diff(starts))
+    np.testing.assert_allclose(got, scores - each * np.log(1.0 + events), atol=1e-5)
+    np.testing.assert_array_equal(got[7:40], scores[7:40])
+    alone = lift_rare(scores[40:], np.array([0, 60]), events[40:], lifts[3:])
+    np.testing.assert_array_equal(got[40:], alone)
+
+
+def lists_with(rerank, users):
+    world = World(PipelineConfig(rerank=rerank))
+    world.learn(seeded_log(2000))
+    now_ms = (START_S + 31_000) * 1000
+    slots = [world.users.find(user) for user in users]
+    return world, [world.pipeline.recommend(world.users, slot, now_ms, 10) for slot in slots]
+
+
+def test_lists_that_may_repeat_lift_the_rare():
+    plain = RerankConfig(repeats=True, rare_lift=0.0)
+    (before,) = lists_with(plain, ["u1"])[1]
+    world, (after,) = lists_with(replace(plain, rare_lift=5.0), ["u1"])
+    events = world.items.tables["popularity"].rows["events"]
+    assert events[after.items].mean() < events[before.items].mean()
+    both = sorted(set(before.items.tolist()) & set(after.items.tolist()))
+    for item in both:
+        was, now = (r.scores[r.items.tolist().index(item)] for r in (before, after))
+        np.testing.assert_allclose(was - now, 5.0 * np.log(1.0 + events[item]), rtol=1e-3)
+
+
+def test_other_lists_stay_as_they_are():
+    """Of strangers, and those that hold only what is new to the user."""
+    for repeats, user in ((True, "nobody"), (False, "u1")):
+        plain = RerankConfig(repeats=repeats, rare_lift=0.0)
+        (before,) = lists_with(plain, [user])[1]
+        (after,) = lists_with(replace(plain, rare_lift=5.0), [user])[1]
+        assert after.items.tolist() == before.items.tolist()
