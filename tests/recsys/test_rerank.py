@@ -1,4 +1,4 @@
-"""Re-ranking: caps, diversity, room for the new, the lift of the rare, against their definitions."""
+"""Re-ranking: caps, diversity, the new, the lift of the rare, against their definitions."""
 
 from dataclasses import replace
 
