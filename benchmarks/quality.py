@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         results[name] = quality_report.rounded({"command": case.command(extra), **numbers})
         path.write_text(json.dumps(results, sort_keys=True) + "\n")
+        results = json.loads(path.read_text())  # in one order, whatever was run anew
     quality_report.write(given.out, CASES, results)
     return 0
 

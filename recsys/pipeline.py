@@ -317,8 +317,11 @@ class Pipeline:
         return joined(rows), starts_of(rows)
 
     def _heard(self, users: UserState, asked: Asked, unions: Unions, scores: Scores) -> Scores:
-        """The lists' scores, with what rules and unanswered impressions say of them."""
-        scores = self._lifted(asked, unions, scores)
+        """The lists' scores, the rare lifted, with what rules and unanswered impressions say."""
+        past = np.diff(asked.contexts.starts).tolist()
+        pairs = zip(asked.variants, past, strict=True)
+        lifts = [variant.rerank.lift(had) for variant, had in pairs]
+        scores = self.lifted(lifts, unions.items, unions.starts, scores)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
             scores = scores + rules.boost[unions.items]
@@ -334,17 +337,14 @@ class Pipeline:
                 )
         return scores
 
-    def _lifted(self, asked: Asked, unions: Unions, scores: Scores) -> Scores:
-        """The rare lifted where lists may hold what their users had."""
-        past = np.diff(asked.contexts.starts)
-        lifts = [
-            variant.rerank.lift(int(count))
-            for variant, count in zip(asked.variants, past, strict=True)
-        ]
+    def lifted(
+        self, lifts: Sequence[float], items: Slots, starts: NDArray[np.int64], scores: Scores
+    ) -> Scores:
+        """Scores of some lists' items, the rare lifted: list i's are [starts[i], starts[i + 1])."""
         if not any(lifts):
             return scores
-        events = self.items.tables[self.popularity.name].rows["events"][unions.items]
-        return lift_rare(scores, unions.starts, events, np.array(lifts, np.float32))
+        events = self.items.tables[self.popularity.name].rows["events"][items]
+        return lift_rare(scores, starts, events, np.array(lifts, np.float32))
 
     def _finished(self, asked: Asked, number: int, ranked: Ranked) -> Policy:
         """A list filled up, with what rules put into it, and what is tried out in it."""

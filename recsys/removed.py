@@ -9,7 +9,7 @@ from models.columns import Slots
 from recsys.board import Candidates
 from recsys.contexts import Context
 from recsys.pipeline import Pipeline
-from recsys.rerank import RerankConfig, groups_of, lift_rare
+from recsys.rerank import RerankConfig, groups_of
 from recsys.user_state import UserState
 
 GROUPS = ("category", "brand", "price band")
@@ -86,12 +86,9 @@ def _all(
     alone = context.alone()
     free = alone.with_usable(np.ones_like(alone.usable))
     scored = pipeline.scorer.score(free)[0].to(0)
-    candidates, scores = scored.candidates, scored.scores
-    lift = rerank.lift(len(context.history.items))
-    if lift:
-        events = pipeline.items.tables[pipeline.popularity.name].rows["events"][candidates.items]
-        bounds = np.array([0, len(scores)])
-        scores = lift_rare(scores, bounds, events, np.array([lift], np.float32))
+    candidates, starts = scored.candidates, np.array([0, len(scored.scores)])
+    lifts = [rerank.lift(len(context.history.items))]
+    scores = pipeline.lifted(lifts, candidates.items, starts, scored.scores)
     rules = pipeline.rules.over(pipeline.catalogue)
     return candidates, scores if rules is None else scores + rules.boost[candidates.items]
 
