@@ -59,14 +59,17 @@ def gain(scores: Any, answers: int, zero_counts: bool) -> float:
 
 
 @kernel
-def judge(scores: Any, features: Any, first: int, answers: int, rate: float, trust: Any) -> None:
-    """Move each one's running gain towards that on this list: the network's, and each source's.
+def judge(
+    scores: Any, of_line: Any, features: Any, first: int, answers: int, rate: float, late: Any
+) -> None:
+    """Move running gains towards those on this list: of both scores, and of each source.
 
     Sources' shares are columns of the features, from `first` on.
     """
-    trust[0] += rate * (gain(scores, answers, True) - trust[0])
-    for s in range(len(trust) - 1):
-        trust[1 + s] += rate * (gain(features[:, first + s], answers, False) - trust[1 + s])
+    late[0] += rate * (gain(scores, answers, True) - late[0])
+    late[1] += rate * (gain(of_line, answers, True) - late[1])
+    for s in range(len(late) - 2):
+        late[2 + s] += rate * (gain(features[:, first + s], answers, False) - late[2 + s])
 
 
 @kernel
@@ -173,8 +176,10 @@ def network_scores(x: Any, params: Any, hidden: int) -> Any:
 
 
 @kernel
-def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any) -> None:
-    """Mean score of some networks, a row of parameters each.
+def forward(
+    features: Any, centre: Any, scale: Any, line: Any, networks: Any, hidden: int, out: Any
+) -> None:
+    """The line's scores and the mean of what some networks add, a row of parameters each.
 
     Of more than SHORTLIST candidates the first network's best alone are scored by the others; the
     rest stay as the first put them, and below.
@@ -182,7 +187,12 @@ def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, 
     count, width = features.shape
     x = np.empty((count, width), np.float32)
     normal(features, centre, scale, x)
-    out[:] = network_scores(x, networks[0], hidden)
+    of_line = np.dot(x, line)
+    out[:] = of_line
+    if len(networks) == 0:
+        return
+    added = network_scores(x, networks[0], hidden)
+    out += added
     best = np.arange(count)
     if count > SHORTLIST and len(networks) > 1:
         select(count, SHORTLIST, best, out.copy())
@@ -190,12 +200,10 @@ def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, 
         for place in range(SHORTLIST):
             x[place] = x[best[place]]  # further down only: best ascends
         x = x[:SHORTLIST]
-    mean = np.empty(len(best), np.float32)
-    for place in range(len(best)):
-        mean[place] = out[best[place]]
+    mean = added[best]
     for n in range(1, len(networks)):
         mean += network_scores(x, networks[n], hidden)
-    mean /= np.float32(len(networks))
+    mean = mean / np.float32(len(networks)) + of_line[best]
     lowest = np.min(mean)
     for row in range(count):
         out[row] = min(out[row], lowest)
@@ -205,37 +213,30 @@ def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, 
 
 @kernel
 def forward_of_all(
-    features: Any, starts: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any
-) -> None:
+    features: Any, starts: Any, centre: Any, scale: Any, line: Any, networks: Any, hidden: int,
+    out: Any,
+) -> None:  # fmt: skip
     """`forward` of several lists: a product of matrices rounds by its size, so each by itself."""
     for number in range(len(starts) - 1):
         start, stop = starts[number], starts[number + 1]
         if start < stop:
-            forward(features[start:stop], centre, scale, networks, hidden, out[start:stop])
-
-
-@kernel
-def blend(features: Any, first: int, weights: Any, out: Any) -> None:
-    """Weighted sums of each row's columns from `first` on; what is not finite adds 0."""
-    for row in range(len(features)):
-        total = 0.0
-        for s in range(len(weights)):
-            share = features[row, first + s]
-            total += weights[s] * share if -np.inf < share < np.inf else 0.0
-        out[row] = total
+            forward(features[start:stop], centre, scale, line, networks, hidden, out[start:stop])
 
 
 @kernel
 def backward(
-    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any,
+    x: Any, answers_of: Any, starts: Any, line: Any, first: Any, first_bias: Any, second: Any,
     second_bias: Any, last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any,
     to_first_bias: Any, to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any,
     to_straight: Any,
 ) -> None:  # fmt: skip
-    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
+    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax.
+
+    The line stays as it is: the network learns what it leaves.
+    """
     one = layer(x, first, first_bias)
     two = layer(one, second, second_bias)
-    slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
+    slope = np.dot(two, last) + np.dot(x, straight + line) + bias[0]
     lists = len(starts) - 1
     for at in range(lists):
         start, stop = starts[at], starts[at + 1]

@@ -1,12 +1,13 @@
-"""The ranker: a small network over candidates' features that learns from what users then chose.
+"""The ranker: scores candidates by their features, and learns from what users then chose.
 
-Scores a list's candidates as a straight term plus two hidden layers of leaky ReLUs, on features in
-running standard units. Loss: softmax over the list against the chosen ones (ListNet, Cao et al.
-2007), a list with more of them counting more, but less than their number; AdamW (Loshchilov and
-Hutter 2019), a step every few lists and more on lists of a bounded replay buffer. Scores come from
-the running mean of the weights (Polyak and Juditsky 1992), the mean of a few networks that began
-and replayed differently (Lakshminarayanan et al. 2017). Needs numpy and numba alone; nothing it
-returns is ever NaN.
+A line, which few lists can teach (`models.logit`), and small networks that learn what it leaves: a
+straight term plus two hidden layers of leaky ReLUs, on features in running standard units. Loss:
+softmax over the list against the chosen ones (ListNet, Cao et al. 2007), a list with more of them
+counting more, but less than their number. The networks: AdamW (Loshchilov and Hutter 2019), a step
+every few lists and more on lists of a bounded replay buffer; each speaks by the running mean of its
+weights (Polyak and Juditsky 1992), and several that began and replayed differently by their mean
+(Lakshminarayanan et al. 2017). While the line alone has been better of late, it scores alone. Needs
+numpy and numba alone; nothing it returns is ever NaN.
 """
 
 from dataclasses import dataclass
@@ -15,15 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import listwise
+from models import listwise, logit
 from models.base import Scores
 
 WARM_STEPS = 20  # steps over which the pace rises from nothing
 AVERAGE = 0.01  # weight of the newest weights in their running mean
-TRUST_RATE = 0.005  # weight of the newest list in what is trusted
-TRUST_LEAD = 1.0  # so much better a source must be to go before the network
-TRUST_POWER = 4.0
-MISSED_BYTES = 8  # the last counter of what is packed
+LATE_RATE = 0.005  # weight of the newest list in how good each was of late
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -42,7 +40,8 @@ class RankerConfig:
         replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
-        prior_weight: what the first feature, the sources' mean, counts before anything is learned.
+        prior_precision: how sure the line is of its weights before any list, as their precision.
+        line_forget: share of how sure it is that each list takes away.
     """
 
     networks: int = 4
@@ -56,14 +55,19 @@ class RankerConfig:
     replay_steps: int = 2
     replay_lists: int = 4_096
     list_size_max: int = 80
-    prior_weight: float = 1.0
+    prior_precision: float = 300.0
+    line_forget: float = 1e-4
     seed: int = 1
 
 
 class Ranker:
     """Scores rows of features; learns from lists whose answer is known.
 
-    >>> ranker = Ranker(2, RankerConfig(batch_lists=1, prior_weight=0.0, learning_rate=0.05))
+    Args:
+        prior: what each feature counts before any list, in standard units; else the first alone.
+        sources: the features that are single sources' shares.
+
+    >>> ranker = Ranker(2, RankerConfig(batch_lists=1, learning_rate=0.05))
     >>> features = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     >>> for _ in range(50):
     ...     ranker.learn(features, np.array([1]))
@@ -72,7 +76,11 @@ class Ranker:
     """
 
     def __init__(
-        self, n_features: int, config: RankerConfig | None = None, sources: slice = slice(0)
+        self,
+        n_features: int,
+        config: RankerConfig | None = None,
+        sources: slice = slice(0),
+        prior: NDArray[np.float64] | None = None,
     ) -> None:
         self.sources = sources
         self.config = config or RankerConfig()
@@ -86,8 +94,7 @@ class Ranker:
             rng = np.random.default_rng(self.config.seed + number)
             layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
             layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
-            # The last layer starts at zero: before it has learned, the prior alone ranks.
-            layers.straight[0] = self.config.prior_weight
+            # The last layer starts at zero: before it has learned, the line alone ranks.
         self.average = self.params.copy()
         self._averaged = [self._views(average) for average in self.average]
         self._slopes = self._views(np.zeros(size, np.float32))
@@ -95,8 +102,10 @@ class Ranker:
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
         self._shift, self._scale = self._units()
-        # NDCG@10 of late: of this ranker, and of each source alone.
-        self.trust = np.zeros(1 + len(range(n_features)[sources]), np.float64)
+        self.line = np.eye(1, n_features)[0] if prior is None else prior.astype(np.float64)
+        self.precision = np.eye(n_features) * self.config.prior_precision
+        # NDCG@10 of late: with the networks, of the line alone, of each source alone.
+        self.late = np.zeros(2 + len(range(n_features)[sources]), np.float64)
         self.counters = np.zeros(4, np.int64)  # steps, lists seen, steps refused, lists missed
         room = self.config.replay_lists
         # Lists of the replay buffer, the chosen candidates first.
@@ -132,28 +141,23 @@ class Ranker:
 
         Each is scored by itself: which others there are changes nothing.
         """
-        if len(features) and self._sources_lead():
-            return self._by_sources(features)
-        return self._by_networks(features, starts)
+        networks = self.average[:0] if self.line_leads else self.average
+        return self._forward(features, starts, networks)
 
-    def _sources_lead(self) -> bool:
-        """Whether a source alone has been better of late, as before anything was learned."""
-        sources = self.trust[1:]
-        return len(sources) > 0 and float(sources.max()) > self.trust[0] * TRUST_LEAD
+    @property
+    def line_leads(self) -> bool:
+        """Whether the line alone has been better of late, or nothing was learned."""
+        return bool(self.late[0] <= self.late[1])
 
-    def _by_sources(self, features: NDArray[np.float32]) -> Scores:
-        """The sources' shares, weighted by what each found of late; good ones count far more."""
-        weights = (self.trust[1:] / self.trust[1:].max()) ** TRUST_POWER
-        out = np.empty(len(features), np.float32)
-        listwise.blend(features, self.sources.start, weights, out)
-        return out
-
-    def _by_networks(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
+    def _forward(
+        self, features: NDArray[np.float32], starts: NDArray[np.int64],
+        networks: NDArray[np.float32],
+    ) -> Scores:  # fmt: skip
         out = np.zeros(len(features), np.float32)
         if len(features):
             listwise.forward_of_all(
                 features.astype(np.float32, copy=False), starts, self._shift, self._scale,
-                self.average, self.config.hidden, out,
+                self.line.astype(np.float32), networks, self.config.hidden, out,
             )  # fmt: skip
         return out
 
@@ -179,6 +183,7 @@ class Ranker:
         rate = max(1.0 / (self.lists + 1.0), FORGET)
         listwise.standardise(kept[:count], rate, self.centre, self.spread)
         self._shift, self._scale = self._units()
+        self._learn_line(kept[:count], answers)
         self.counters[1] += 1
         self._pending += 1
         if self._pending >= self.config.batch_lists:
@@ -193,11 +198,23 @@ class Ranker:
                 self._step(lists)
 
     def _judge(self, features: NDArray[np.float32], answers: int) -> None:
-        """Score the ranker and each source on a list before it is learned; its answers lead it."""
-        if len(self.trust) > 1:
-            rate = max(1.0 / (self.lists + 1.0), TRUST_RATE)
-            scores = self._by_networks(features, np.array([0, len(features)]))
-            listwise.judge(scores, features, self.sources.start, answers, rate, self.trust)
+        """Score a list each way before it is learned; its answers lead it."""
+        rate = max(1.0 / (self.lists + 1.0), LATE_RATE)
+        starts = np.array([0, len(features)])
+        scores = self._forward(features, starts, self.average)
+        of_line = self._forward(features, starts, self.average[:0])
+        first = self.sources.start or 0
+        listwise.judge(scores, of_line, features, first, answers, rate, self.late)
+
+    def _learn_line(self, features: NDArray[np.float32], answers: int) -> None:
+        x = np.empty(features.shape, np.float32)
+        listwise.normal(features, self._shift, self._scale, x)
+        config = self.config
+        if not logit.learn_list(
+            x.astype(np.float64), answers, answers**config.answer_power, config.line_forget,
+            config.prior_precision, self.line, self.precision,
+        ):  # fmt: skip
+            self.counters[2] += 1
 
     def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean of each feature, and one over its standard deviation."""
@@ -230,7 +247,7 @@ class Ranker:
         layers, out = self._layers[network], self._slopes
         out.flat[:] = 0.0
         listwise.backward(
-            x, self._answers[lists], starts,
+            x, self._answers[lists], starts, self.line.astype(np.float32),
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
             layers.bias, layers.straight, self.config.answer_power,
             out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
@@ -255,7 +272,8 @@ class Ranker:
             back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
             slopes.append(layers.straight + layers.first @ back)
         straight = np.mean([layers.straight for layers in self._averaged], axis=0)
-        return straight.astype(np.float32), np.mean(slopes, axis=0).astype(np.float32)
+        both = self.line + straight, self.line + np.mean(slopes, axis=0)
+        return both[0].astype(np.float32), both[1].astype(np.float32)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -282,8 +300,6 @@ class Ranker:
     def unpack(self, packed: bytes) -> bool:
         """Take back what `pack` gave; False, and nothing changes, where it is of another size."""
         arrays, start = self.arrays(), 0
-        if len(packed) == sum(array.nbytes for array in arrays.values()) - MISSED_BYTES:
-            packed += bytes(MISSED_BYTES)  # before they were counted
         for name, array in arrays.items():
             part = packed[start : start + array.nbytes]
             if len(part) != array.nbytes:
@@ -320,7 +336,9 @@ class Ranker:
             self._before = self.arrays()
 
 
-_STATE = ("params", "average", "moments", "centre", "spread", "trust", "counters")
+_STATE = (
+    "params", "average", "moments", "line", "precision", "centre", "spread", "late", "counters",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

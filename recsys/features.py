@@ -174,6 +174,16 @@ class Features:
         shares = [at for at in shares if not self.names[at].startswith("had")]
         return slice(shares[0], shares[-1] + 1) if shares else slice(0)
 
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """What each feature counts before anything is learned, shape (len(self),).
+
+        How popular in the long run, and less so what the sources mean in all.
+        """
+        halves = [name for name in self.names if name.startswith("popularity:")]
+        counts = {"prior": 0.5, **dict.fromkeys(halves[-1:], 1.0)}
+        return np.array([counts.get(name, 0.0) for name in self.names])
+
     def of(self, contexts: Contexts, unions: Unions) -> NDArray[np.float32]:
         """Features of some lists' candidates, shape (all candidates, len(self))."""
         count = len(unions.items)

@@ -91,7 +91,7 @@ class Rank:
     def __init__(self, config: RankConfig, features: Features) -> None:
         self.config = config
         self.features = features
-        self.ranker = Ranker(len(features), config.ranker, features.sources)
+        self.ranker = Ranker(len(features), config.ranker, features.sources, features.prior)
 
     def score(self, contexts: Contexts, unions: Unions) -> ScoredLists:
         """Score some lists' candidates."""

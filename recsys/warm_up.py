@@ -77,10 +77,6 @@ def _practise_ranking(pipeline: Pipeline) -> None:
     example = np.zeros((ITEMS, ranker.n_features), np.float16)
     while not ranker.steps:
         ranker.learn(example, np.zeros(1, np.int32))
-    for trusted in (0, 1):  # the networks, and a source that is ahead of them
-        ranker.trust[:] = 0.0
-        ranker.trust[trusted] = 1.0
-        ranker.scores(np.zeros((ITEMS, ranker.n_features), np.float32))
 
 
 def warm_up() -> float:

@@ -154,10 +154,10 @@ def _show_ranker(data: dict[str, Any]) -> None:
         " at: the others' candidates did not hold what the user then chose. "
         f"{data['steps_refused']:,} steps refused."
     )
-    trust = sorted(data["ndcg_of_late"].items(), key=lambda each: -each[1])
+    of_late = sorted(data["ndcg_of_late"].items(), key=lambda each: -each[1])
     print_table(
         "NDCG@10 of late, on lists before they were learned",
-        [{"by": name, "ndcg": f"{value:.4f}"} for name, value in trust], ["by", "ndcg"],
+        [{"by": name, "ndcg": f"{value:.4f}"} for name, value in of_late], ["by", "ndcg"],
     )  # fmt: skip
     rows = sorted(data["features"], key=lambda row: -abs(row["slope"]))
     print_table(

@@ -87,5 +87,6 @@ def test_the_weights_of_the_ranker_are_its_slopes():
     for at in (3, 10):
         step = np.zeros_like(mean)
         step[at] = 1e-3 * np.sqrt(ranker.spread[at])
-        low, high = ranker._by_networks(np.stack([mean - step, mean + step]), np.array([0, 2]))
+        both, starts = np.stack([mean - step, mean + step]), np.array([0, 2])
+        low, high = ranker._forward(both, starts, ranker.average)
         assert abs((high - low) / 2e-3 - slope[at]) < 0.05 * max(abs(slope[at]), 0.1)
