@@ -60,14 +60,14 @@ def gain(scores: Any, answers: int, zero_counts: bool) -> float:
 
 @kernel
 def judge(
-    scores: Any, of_line: Any, features: Any, first: int, answers: int, rate: float, late: Any
+    networks: Any, line: Any, features: Any, first: int, answers: int, rate: float, late: Any
 ) -> None:
     """Move running gains towards those on this list: of both scores, and of each source.
 
     Sources' shares are columns of the features, from `first` on.
     """
-    late[0] += rate * (gain(scores, answers, True) - late[0])
-    late[1] += rate * (gain(of_line, answers, True) - late[1])
+    late[0] += rate * (gain(networks, answers, True) - late[0])
+    late[1] += rate * (gain(line, answers, True) - late[1])
     for s in range(len(late) - 2):
         late[2 + s] += rate * (gain(features[:, first + s], answers, False) - late[2 + s])
 
@@ -176,10 +176,8 @@ def network_scores(x: Any, params: Any, hidden: int) -> Any:
 
 
 @kernel
-def forward(
-    features: Any, centre: Any, scale: Any, line: Any, networks: Any, hidden: int, out: Any
-) -> None:
-    """The line's scores and the mean of what some networks add, a row of parameters each.
+def forward(features: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any) -> None:
+    """Mean score of some networks, a row of parameters each.
 
     Of more than SHORTLIST candidates the first network's best alone are scored by the others; the
     rest stay as the first put them, and below.
@@ -187,12 +185,7 @@ def forward(
     count, width = features.shape
     x = np.empty((count, width), np.float32)
     normal(features, centre, scale, x)
-    of_line = np.dot(x, line)
-    out[:] = of_line
-    if len(networks) == 0:
-        return
-    added = network_scores(x, networks[0], hidden)
-    out += added
+    out[:] = network_scores(x, networks[0], hidden)
     best = np.arange(count)
     if count > SHORTLIST and len(networks) > 1:
         select(count, SHORTLIST, best, out.copy())
@@ -200,10 +193,12 @@ def forward(
         for place in range(SHORTLIST):
             x[place] = x[best[place]]  # further down only: best ascends
         x = x[:SHORTLIST]
-    mean = added[best]
+    mean = np.empty(len(best), np.float32)
+    for place in range(len(best)):
+        mean[place] = out[best[place]]
     for n in range(1, len(networks)):
         mean += network_scores(x, networks[n], hidden)
-    mean = mean / np.float32(len(networks)) + of_line[best]
+    mean /= np.float32(len(networks))
     lowest = np.min(mean)
     for row in range(count):
         out[row] = min(out[row], lowest)
@@ -213,30 +208,38 @@ def forward(
 
 @kernel
 def forward_of_all(
-    features: Any, starts: Any, centre: Any, scale: Any, line: Any, networks: Any, hidden: int,
-    out: Any,
-) -> None:  # fmt: skip
+    features: Any, starts: Any, centre: Any, scale: Any, networks: Any, hidden: int, out: Any
+) -> None:
     """`forward` of several lists: a product of matrices rounds by its size, so each by itself."""
     for number in range(len(starts) - 1):
         start, stop = starts[number], starts[number + 1]
         if start < stop:
-            forward(features[start:stop], centre, scale, line, networks, hidden, out[start:stop])
+            forward(features[start:stop], centre, scale, networks, hidden, out[start:stop])
+
+
+@kernel
+def line_scores(features: Any, centre: Any, scale: Any, line: Any, out: Any) -> None:
+    """Weighted sums of features in standard units; each row by itself, in one order."""
+    row_of = np.empty((1, features.shape[1]), np.float32)
+    for row in range(len(features)):
+        normal(features[row : row + 1], centre, scale, row_of)
+        total = np.float32(0.0)
+        for f in range(len(line)):
+            total += row_of[0, f] * line[f]
+        out[row] = total
 
 
 @kernel
 def backward(
-    x: Any, answers_of: Any, starts: Any, line: Any, first: Any, first_bias: Any, second: Any,
+    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any,
     second_bias: Any, last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any,
     to_first_bias: Any, to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any,
     to_straight: Any,
 ) -> None:  # fmt: skip
-    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax.
-
-    The line stays as it is: the network learns what it leaves.
-    """
+    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
     one = layer(x, first, first_bias)
     two = layer(one, second, second_bias)
-    slope = np.dot(two, last) + np.dot(x, straight + line) + bias[0]
+    slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
     lists = len(starts) - 1
     for at in range(lists):
         start, stop = starts[at], starts[at + 1]

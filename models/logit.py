@@ -9,29 +9,45 @@ lists so far leave open, and needs no setting. Old lists count less and less.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.kernels import kernel
 
 
-@kernel
-def learn_list(
-    x: Any, answers: int, loud: float, forget: float, prior: float, weights: Any, precision: Any
-) -> bool:
-    """Move `weights` (d,) and their `precision` (d, d) by a list; False: left, it would break them.
+class Logit:
+    """Weights (d,) and how sure they are, a precision matrix (d, d).
 
     Args:
-        x: candidates (c, d), the chosen ones first.
-        answers: how many were chosen.
-        loud: what the list counts, in choices.
-        forget: share of what all lists before have told that is given up.
-        prior: precision of each weight before any list.
+        prior: the weights before any list.
+        precision: how sure those are.
+        forget: share of how sure they are that each list takes away, towards the first.
 
-    >>> weights, precision = np.zeros(1), np.eye(1)
+    >>> logit = Logit(np.zeros(1), precision=1.0, forget=0.0)
     >>> for _ in range(50):
-    ...     _ = learn_list(np.array([[1.0], [0.0]]), 1, 1.0, 0.0, 1.0, weights, precision)
-    >>> bool(weights[0] > 2)
+    ...     learned = logit.learn(np.array([[1.0], [0.0]]), 1, 1.0)
+    >>> bool(logit.weights[0] > 2)
     True
     """
+
+    def __init__(self, prior: NDArray[np.float64], precision: float, forget: float) -> None:
+        self.weights = prior.astype(np.float64)
+        self.precision = np.eye(len(prior)) * precision
+        self._first, self._forget = precision, forget
+
+    def learn(self, x: NDArray[np.float64], answers: int, loud: float) -> bool:
+        """Learn a list: candidates x (c, d), the `answers` chosen ones first, heard as `loud` ones.
+
+        False, and nothing changes, where that would break the weights.
+        """
+        return bool(
+            _newton(x, answers, loud, self._forget, self._first, self.weights, self.precision)
+        )
+
+
+@kernel
+def _newton(
+    x: Any, answers: int, loud: float, forget: float, first: float, weights: Any, precision: Any
+) -> bool:
     count, width = x.shape
     odds = np.dot(x, weights)
     odds = np.exp(odds - np.max(odds))
@@ -47,7 +63,7 @@ def learn_list(
             slope[f] += (x[row, f] - expected[f]) * loud / answers
     sharper = precision * (1.0 - forget) + np.dot(apart.T, apart)
     for at in range(width):
-        sharper[at, at] += forget * prior
+        sharper[at, at] += forget * first
     if not np.sum(np.abs(sharper)) < np.inf:
         return False
     moved = weights + np.linalg.solve(sharper, slope)

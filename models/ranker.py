@@ -1,13 +1,14 @@
 """The ranker: scores candidates by their features, and learns from what users then chose.
 
-A line, which few lists can teach (`models.logit`), and small networks that learn what it leaves: a
-straight term plus two hidden layers of leaky ReLUs, on features in running standard units. Loss:
-softmax over the list against the chosen ones (ListNet, Cao et al. 2007), a list with more of them
-counting more, but less than their number. The networks: AdamW (Loshchilov and Hutter 2019), a step
-every few lists and more on lists of a bounded replay buffer; each speaks by the running mean of its
-weights (Polyak and Juditsky 1992), and several that began and replayed differently by their mean
-(Lakshminarayanan et al. 2017). While the line alone has been better of late, it scores alone. Needs
-numpy and numba alone; nothing it returns is ever NaN.
+Small networks do, a straight term plus two hidden layers of leaky ReLUs; and while they are young a
+line, a logit over the features, which few lists can teach (`models.logit`). How loud each of them
+is then, a logit over their two scores learns, made before their list was learned (stacking, Wolpert
+1992). Features are in running standard units. Loss: softmax over the list against the chosen ones
+(ListNet, Cao et al. 2007), a list with more of them counting more, but less than their number. The
+networks: AdamW (Loshchilov and Hutter 2019), a step every few lists and more on lists of a bounded
+replay buffer; each scores by the running mean of its weights (Polyak and Juditsky 1992), and a few
+that began and replayed differently by their mean (Lakshminarayanan et al. 2017). Needs numpy and
+numba alone; nothing it returns is ever NaN.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import listwise, logit
+from models import listwise
 from models.base import Scores
+from models.logit import Logit
 
 WARM_STEPS = 20  # steps over which the pace rises from nothing
 AVERAGE = 0.01  # weight of the newest weights in their running mean
 LATE_RATE = 0.005  # weight of the newest list in how good each was of late
+ASTRAY = 1.1  # so much better the line must be of late to score alone, once the networks are grown
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -40,8 +43,12 @@ class RankerConfig:
         replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
-        prior_precision: how sure the line is of its weights before any list, as their precision.
-        line_forget: share of how sure it is that each list takes away.
+        prior_weight: what the first feature, the sources' mean, counts in untaught networks.
+        line_lists: after so many lists the networks score alone; till then ever less of the line.
+        line_precision: how sure the line is of its weights before any list.
+        line_forget: share of that which each list takes away again.
+        voices_precision: the same of how loud line and networks are.
+        voices_forget: the same of how loud line and networks are.
     """
 
     networks: int = 4
@@ -55,8 +62,12 @@ class RankerConfig:
     replay_steps: int = 2
     replay_lists: int = 4_096
     list_size_max: int = 80
-    prior_precision: float = 300.0
+    prior_weight: float = 1.0
+    line_lists: int = 3_000
+    line_precision: float = 300.0
     line_forget: float = 1e-4
+    voices_precision: float = 30.0
+    voices_forget: float = 1e-3
     seed: int = 1
 
 
@@ -64,8 +75,8 @@ class Ranker:
     """Scores rows of features; learns from lists whose answer is known.
 
     Args:
-        prior: what each feature counts before any list, in standard units; else the first alone.
         sources: the features that are single sources' shares.
+        prior: what each feature counts before any list, in standard units; else the first alone.
 
     >>> ranker = Ranker(2, RankerConfig(batch_lists=1, learning_rate=0.05))
     >>> features = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
@@ -94,7 +105,8 @@ class Ranker:
             rng = np.random.default_rng(self.config.seed + number)
             layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
             layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
-            # The last layer starts at zero: before it has learned, the line alone ranks.
+            # The last layer starts at zero: before it has learned, the first feature ranks.
+            layers.straight[0] = self.config.prior_weight
         self.average = self.params.copy()
         self._averaged = [self._views(average) for average in self.average]
         self._slopes = self._views(np.zeros(size, np.float32))
@@ -102,9 +114,11 @@ class Ranker:
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
         self._shift, self._scale = self._units()
-        self.line = np.eye(1, n_features)[0] if prior is None else prior.astype(np.float64)
-        self.precision = np.eye(n_features) * self.config.prior_precision
-        # NDCG@10 of late: with the networks, of the line alone, of each source alone.
+        weights = np.eye(n_features)[0] if prior is None else prior
+        self.line = Logit(weights, self.config.line_precision, self.config.line_forget)
+        loud = np.array([1.0, 0.0])  # the line, the networks
+        self.voices = Logit(loud, self.config.voices_precision, self.config.voices_forget)
+        # NDCG@10 of late: of the networks alone, of the line, of each source.
         self.late = np.zeros(2 + len(range(n_features)[sources]), np.float64)
         self.counters = np.zeros(4, np.int64)  # steps, lists seen, steps refused, lists missed
         room = self.config.replay_lists
@@ -141,24 +155,34 @@ class Ranker:
 
         Each is scored by itself: which others there are changes nothing.
         """
-        networks = self.average[:0] if self.line_leads else self.average
-        return self._forward(features, starts, networks)
+        features, out = features.astype(np.float32, copy=False), np.zeros(len(features), np.float32)
+        line, networks = self.loud
+        if networks:
+            out += np.float32(networks) * self._by_networks(features, starts)
+        if line:
+            out += np.float32(line) * self.line_scores(features)
+        return out
 
     @property
-    def line_leads(self) -> bool:
-        """Whether the line alone has been better of late, or nothing was learned."""
-        return bool(self.late[0] <= self.late[1])
+    def loud(self) -> tuple[float, float]:
+        """What the scores of the line and of the networks count now."""
+        grown = self.lists / self.config.line_lists
+        if grown >= 1.0:
+            return (1.0, 0.0) if self.late[1] > ASTRAY * self.late[0] else (0.0, 1.0)
+        line, networks = (1.0 - grown) * self.voices.weights
+        return float(line), float(networks + grown)
 
-    def _forward(
-        self, features: NDArray[np.float32], starts: NDArray[np.int64],
-        networks: NDArray[np.float32],
-    ) -> Scores:  # fmt: skip
+    def line_scores(self, features: NDArray[np.float32]) -> Scores:
+        """What the line alone says."""
+        out, line = np.empty(len(features), np.float32), self.line.weights.astype(np.float32)
+        listwise.line_scores(features, self._shift, self._scale, line, out)
+        return out
+
+    def _by_networks(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
         out = np.zeros(len(features), np.float32)
-        if len(features):
-            listwise.forward_of_all(
-                features.astype(np.float32, copy=False), starts, self._shift, self._scale,
-                self.line.astype(np.float32), networks, self.config.hidden, out,
-            )  # fmt: skip
+        listwise.forward_of_all(
+            features, starts, self._shift, self._scale, self.average, self.config.hidden, out
+        )
         return out
 
     def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
@@ -179,7 +203,7 @@ class Ranker:
             self.counters[3] += 1
             return
         self._answers[at], self._lengths[at] = answers, count
-        self._judge(kept[:count], answers)
+        self._learn_voices(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
         listwise.standardise(kept[:count], rate, self.centre, self.spread)
         self._shift, self._scale = self._units()
@@ -197,24 +221,24 @@ class Ranker:
                 listwise.draw(self.config.seed, self.steps, held, lists)
                 self._step(lists)
 
-    def _judge(self, features: NDArray[np.float32], answers: int) -> None:
-        """Score a list each way before it is learned; its answers lead it."""
-        rate = max(1.0 / (self.lists + 1.0), LATE_RATE)
-        starts = np.array([0, len(features)])
-        scores = self._forward(features, starts, self.average)
-        of_line = self._forward(features, starts, self.average[:0])
-        first = self.sources.start or 0
-        listwise.judge(scores, of_line, features, first, answers, rate, self.late)
+    def _learn_voices(self, features: NDArray[np.float32], answers: int) -> None:
+        """Compare line and networks on a list that neither has learned; its answers lead it."""
+        line = self.line_scores(features)
+        networks = self._by_networks(features, np.array([0, len(features)]))
+        rate, first = max(1.0 / (self.lists + 1.0), LATE_RATE), self.sources.start or 0
+        listwise.judge(networks, line, features, first, answers, rate, self.late)
+        if self.lists < self.config.line_lists:
+            both = np.stack([line, networks], axis=1).astype(np.float64)
+            self.counters[2] += not self.voices.learn(both, answers, self._loudness(answers))
+
+    def _loudness(self, answers: int) -> float:
+        return float(answers**self.config.answer_power)
 
     def _learn_line(self, features: NDArray[np.float32], answers: int) -> None:
         x = np.empty(features.shape, np.float32)
         listwise.normal(features, self._shift, self._scale, x)
-        config = self.config
-        if not logit.learn_list(
-            x.astype(np.float64), answers, answers**config.answer_power, config.line_forget,
-            config.prior_precision, self.line, self.precision,
-        ):  # fmt: skip
-            self.counters[2] += 1
+        loud = self._loudness(answers)
+        self.counters[2] += not self.line.learn(x.astype(np.float64), answers, loud)
 
     def _units(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean of each feature, and one over its standard deviation."""
@@ -247,7 +271,7 @@ class Ranker:
         layers, out = self._layers[network], self._slopes
         out.flat[:] = 0.0
         listwise.backward(
-            x, self._answers[lists], starts, self.line.astype(np.float32),
+            x, self._answers[lists], starts,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
             layers.bias, layers.straight, self.config.answer_power,
             out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
@@ -272,22 +296,34 @@ class Ranker:
             back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
             slopes.append(layers.straight + layers.first @ back)
         straight = np.mean([layers.straight for layers in self._averaged], axis=0)
-        both = self.line + straight, self.line + np.mean(slopes, axis=0)
-        return both[0].astype(np.float32), both[1].astype(np.float32)
+        line, networks = self.loud
+        of_line, slope = line * self.line.weights, np.mean(slopes, axis=0)
+        straight, slope = of_line + networks * straight, of_line + networks * slope
+        return straight.astype(np.float32), slope.astype(np.float32)
 
     # -- state -----------------------------------------------------------------------------------
 
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {
+            "params": self.params, "average": self.average, "moments": self.moments,
+            "line": self.line.weights, "line_precision": self.line.precision,
+            "voices": self.voices.weights, "voices_precision": self.voices.precision,
+            "centre": self.centre, "spread": self.spread, "late": self.late,
+            "counters": self.counters,
+        }  # fmt: skip
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, as copies; the replay buffer is left out."""
-        return {name: getattr(self, name).copy() for name in _STATE}
+        return {name: array.copy() for name, array in self._state().items()}
 
     def load(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Take back what `arrays` gave. Raises ValueError where it is of another size."""
-        for name in _STATE:
-            if arrays[name].shape != getattr(self, name).shape:
+        state = self._state()
+        for name, array in state.items():
+            if arrays[name].shape != array.shape:
                 raise ValueError(f"a ranker of another size: {name}")
-        for name in _STATE:
-            getattr(self, name)[...] = arrays[name]
+        for name, array in state.items():
+            array[...] = arrays[name]
         self._shift, self._scale = self._units()
 
     def pack(self) -> bytes:
@@ -334,11 +370,6 @@ class Ranker:
     def _keep_before(self) -> None:
         if self._open and self._before is None:
             self._before = self.arrays()
-
-
-_STATE = (
-    "params", "average", "moments", "line", "precision", "centre", "spread", "late", "counters",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

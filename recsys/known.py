@@ -271,16 +271,16 @@ class Known:
         )  # fmt: skip
 
     def ranker(self) -> dict[str, Any]:
-        """What the ranker learned: how good it and each source were of late, and its weights."""
+        """What the ranker learned: its weights, how good its parts and each source were of late."""
         ranker, features = self.pipeline.rank.ranker, self.pipeline.rank.features
         straight, slope = ranker.weights_by_feature()
-        own, line, *sources = ranker.late.tolist()
+        networks, line, *sources = ranker.late.tolist()
         shares = [name.removesuffix(":share") for name in features.names[ranker.sources]]
         return {
             "lists": ranker.lists, "looks": ranker.looks, "steps": ranker.steps,
             "steps_refused": int(ranker.counters[2]),
             "ndcg_of_late": {
-                "ranker": round(own, 6), "line": round(line, 6),
+                "networks": round(networks, 6), "line": round(line, 6),
                 **{name: round(each, 6) for name, each in zip(shares, sources, strict=True)},
             },
             "features": [

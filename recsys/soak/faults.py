@@ -269,7 +269,7 @@ class Faults:
         worker.start()
         await shop.until_settled(pictures.READS)
         code, _ = await worker.stop()
-        if code:
+        if code not in (0, -signal.SIGTERM):  # as above: Python may be loading it still
             tally.notes.append(f"the images role ended with code {code}")
         await self._recovered(tally, since)
 

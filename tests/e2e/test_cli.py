@@ -345,7 +345,7 @@ def test_what_is_known_is_shown(shop):
     left_out = ok_json("state", "--user", "u1", "--removed")
     assert all(row["reason"] for row in left_out)
     ranker = ok_json("state", "ranker")
-    assert {"ranker", "knn-long"} <= set(ranker["ndcg_of_late"])
+    assert {"networks", "line", "knn-long"} <= set(ranker["ndcg_of_late"])
     assert "prior" in [row["feature"] for row in ranker["features"]]
     assert "knn-long" in ok("state", "ranker")
     sizes = ok_json("state")

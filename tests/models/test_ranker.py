@@ -16,7 +16,7 @@ def lists(count, features=6, size=10, seed=0):
         yield rows, np.array([np.argmax(np.abs(rows[:, 1]) - np.abs(rows[:, 3]))])
 
 
-def loss(params, line, rows_of, chosen_of, centre, spread, d=6, h=5):
+def loss(params, rows_of, chosen_of, centre, spread, d=6, h=5):
     """The mean loss in plain float64, written apart from the model."""
 
     def leaky(units):
@@ -34,7 +34,7 @@ def loss(params, line, rows_of, chosen_of, centre, spread, d=6, h=5):
     for rows, chosen in zip(rows_of, chosen_of, strict=True):
         x = np.clip((rows - centre) / np.sqrt(spread + 1e-6), -5, 5)
         hidden = leaky(leaky(x @ w1 + b1) @ w2 + b2)
-        scores = hidden @ w3 + b3 + x @ (straight + line)
+        scores = hidden @ w3 + b3 + x @ straight
         loud = len(chosen) ** RankerConfig().answer_power
         total -= loud * np.mean((scores - np.log(np.exp(scores).sum()))[chosen])
     return total / len(rows_of)
@@ -55,8 +55,7 @@ def test_gradient_equals_finite_differences():
         for step in (1e-6, -1e-6):
             moved = ranker.params[0].astype(np.float64)
             moved[at] += step
-            units = ranker.centre, ranker.spread
-            sides.append(loss(moved, ranker.line, rows_of, chosen_of, *units))
+            sides.append(loss(moved, rows_of, chosen_of, ranker.centre, ranker.spread))
         assert gradient[at] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-3, abs=1e-5)
 
 
@@ -87,7 +86,7 @@ def test_few_lists_teach_it_what_a_line_can_tell():
             hits.append(int(np.argmax(ranker.scores(rows))) in chosen)
         ranker.learn(rows, chosen)
     assert np.mean(hits) > 0.8
-    assert np.argsort(-np.abs(ranker.line))[:2].tolist() == [5, 7]
+    assert np.argsort(-np.abs(ranker.line.weights))[:2].tolist() == [5, 7]
 
 
 def test_same_seed_same_weights():
@@ -159,28 +158,43 @@ def test_rollback_and_bytes():
     assert wider.pack() == kept
 
 
-def test_the_line_scores_alone_while_it_is_better():
-    ranker = Ranker(6, RankerConfig(hidden=16, batch_lists=4, learning_rate=5e-3))
+def test_the_line_speaks_first_and_the_networks_alone_in_the_end():
+    config = RankerConfig(hidden=16, batch_lists=4, learning_rate=5e-3, line_lists=1_500)
+    ranker = Ranker(6, config)
     rows = next(lists(1, seed=9))[0]
     starts = np.array([0, len(rows)])
-    assert ranker.line_leads
-    for some, chosen in lists(2000):
+    assert ranker.loud == (1.0, 0.0)
+    np.testing.assert_array_equal(ranker.scores(rows), ranker.line_scores(rows))
+    heard = []
+    for some, chosen in lists(1_500):
         ranker.learn(some, chosen)
-    assert not ranker.line_leads
+        heard.append(ranker.loud)
+    assert heard[20][0] > 0.7 > heard[20][1]
+    # A line can tell nothing of these lists, and the third of them hears that.
+    assert heard[1_400][0] < 0.1
+    assert ranker.loud == (0.0, 1.0)
+    np.testing.assert_array_equal(ranker.scores(rows), ranker._by_networks(rows, starts))
     assert ranker.late[0] > ranker.late[1] + 0.1
-    of_line = ranker._forward(rows, starts, ranker.average[:0])
-    together = ranker.scores(rows)
-    assert np.abs(together - of_line).max() > 0.1
-    # Networks gone astray, finite and good for nothing.
-    astray = Ranker(6, RankerConfig(hidden=16, learning_rate=0.0, learning_rate_min=0.0))
-    astray.load(ranker.arrays())
-    for layers in [*astray._layers, *astray._averaged]:
-        layers.last[:] *= -1.0
-    for some, chosen in lists(600, seed=4):
-        astray.learn(some, chosen)
-    assert astray.line_leads
-    of_line = astray._forward(rows, starts, astray.average[:0])
-    np.testing.assert_array_equal(astray.scores(rows), of_line)
+
+
+def test_networks_gone_astray_leave_it_to_the_line():
+    def told(count, seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(count):
+            rows = rng.normal(size=(20, 6)).astype(np.float32)
+            yield rows, np.array([int(rows[:, 2].argmax())])
+
+    ranker = Ranker(6, RankerConfig(learning_rate=0.0, learning_rate_min=0.0, line_lists=100))
+    for rows, chosen in told(200, 0):
+        ranker.learn(rows, chosen)
+    assert ranker.loud == (1.0, 0.0)  # these never learn
+    ranker.late[0] = ranker.late[1]
+    assert ranker.loud == (0.0, 1.0)
+    ranker.average[:] = 1e30  # what they say then is no number, which counts as 0
+    for rows, chosen in told(100, 1):
+        assert np.isfinite(ranker.scores(rows)).all()
+        ranker.learn(rows, chosen)
+    assert ranker.loud == (1.0, 0.0)
 
 
 def test_it_knows_how_good_each_source_was_of_late():

@@ -88,5 +88,5 @@ def test_the_weights_of_the_ranker_are_its_slopes():
         step = np.zeros_like(mean)
         step[at] = 1e-3 * np.sqrt(ranker.spread[at])
         both, starts = np.stack([mean - step, mean + step]), np.array([0, 2])
-        low, high = ranker._forward(both, starts, ranker.average)
+        low, high = ranker.scores_of_all(both, starts)
         assert abs((high - low) / 2e-3 - slope[at]) < 0.05 * max(abs(slope[at]), 0.1)
