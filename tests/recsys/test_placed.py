@@ -83,10 +83,10 @@ def test_rules_exclude_include_and_boost():
     assert plain[0] not in without
     assert world.pipeline.rules.reason(world.catalogue, world.items.find(plain[0])) == "no"
     world.pipeline.rules = Rules(
-        [Rule(name="dear", action="include", brands=["y"], price_min=11.0, places=2)]
+        [Rule(name="dear", action="include", brands=["x"], price_min=5.0, places=2)]
     )
     lines = world.pipeline.explain(world.recommend("u1", NOW_S, 5))
-    wanted = {"i10", "i11"}
+    wanted = {"i4", "i5"}
     assert wanted <= {line.item_id for line in lines}
     put = [line for line in lines if line.sources == ["rule"]]
     assert {line.item_id for line in put} == wanted - set(plain) != set()
