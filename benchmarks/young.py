@@ -133,6 +133,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     given: Any = parser.parse_args(arguments)
     methods = given.methods.split(",") if given.methods else method_names(repeats=True)
+    unknown = set(methods) - set(method_names(repeats=True))
+    if unknown or SERVED not in methods or "popularity" not in methods:
+        parser.error(f"--methods: {SERVED}, popularity and others of {method_names(repeats=True)}")
+    missing = [words for words in LOGS.values() if not (given.data / words.split()[0]).is_file()]
+    if missing:
+        parser.error(f"{given.data} does not hold {missing[0].split()[0]}")
     lines = [
         "# Young shops",
         "",

@@ -46,9 +46,8 @@ class RankerConfig:
         prior_weight: what the first feature, the sources' mean, counts in untaught networks.
         line_lists: after so many lists the networks score alone; till then ever less of the line.
         line_precision: how sure the line is of its weights before any list.
-        line_forget: share of that which each list takes away again.
-        voices_precision: the same of how loud line and networks are.
-        voices_forget: the same of how loud line and networks are.
+        line_forget: share of how sure it is that each list takes away again.
+        voices_precision, voices_forget: the same of how loud line and networks are.
     """
 
     networks: int = 4

@@ -180,8 +180,8 @@ class Features:
 
         How popular in the long run, and less so what the sources mean in all.
         """
-        halves = [name for name in self.names if name.startswith("popularity:")]
-        counts = {"prior": 0.5, **dict.fromkeys(halves[-1:], 1.0)}
+        longest = [name for name in self.names if name.startswith("popularity:")][-1:]
+        counts = {"prior": 0.5, **{name: 1.0 for name in longest if not name.endswith(":share")}}
         return np.array([counts.get(name, 0.0) for name in self.names])
 
     def of(self, contexts: Contexts, unions: Unions) -> NDArray[np.float32]:

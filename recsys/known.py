@@ -279,6 +279,7 @@ class Known:
         return {
             "lists": ranker.lists, "looks": ranker.looks, "steps": ranker.steps,
             "steps_refused": int(ranker.counters[2]),
+            "loud": {"line": round(ranker.loud[0], 6), "networks": round(ranker.loud[1], 6)},
             "ndcg_of_late": {
                 "networks": round(networks, 6), "line": round(line, 6),
                 **{name: round(each, 6) for name, each in zip(shares, sources, strict=True)},

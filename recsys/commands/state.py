@@ -152,7 +152,8 @@ def _show_ranker(data: dict[str, Any]) -> None:
     say(
         f"{data['lists']:,} lists learned in {data['steps']:,} steps, of {data['looks']:,} looked"
         " at: the others' candidates did not hold what the user then chose. "
-        f"{data['steps_refused']:,} steps refused."
+        f"{data['steps_refused']:,} steps refused. Its line counts {data['loud']['line']:.2f}, its "
+        f"networks {data['loud']['networks']:.2f}."
     )
     of_late = sorted(data["ndcg_of_late"].items(), key=lambda each: -each[1])
     print_table(

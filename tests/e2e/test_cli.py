@@ -346,6 +346,7 @@ def test_what_is_known_is_shown(shop):
     assert all(row["reason"] for row in left_out)
     ranker = ok_json("state", "ranker")
     assert {"networks", "line", "knn-long"} <= set(ranker["ndcg_of_late"])
+    assert ranker["loud"]["line"] > 0.5  # a young one
     assert "prior" in [row["feature"] for row in ranker["features"]]
     assert "knn-long" in ok("state", "ranker")
     sizes = ok_json("state")
