@@ -1,14 +1,10 @@
 """The ranker: scores candidates by their features, and learns from what users then chose.
 
-Small networks do, a straight term plus two hidden layers of leaky ReLUs; and while they are young a
-line, a logit over the features, which few lists can teach (`models.logit`). How loud each of them
-is then, a logit over their two scores learns, made before their list was learned (stacking, Wolpert
-1992). Features are in running standard units. Loss: softmax over the list against the chosen ones
-(ListNet, Cao et al. 2007), a list with more of them counting more, but less than their number. The
-networks: AdamW (Loshchilov and Hutter 2019), a step every few lists and more on lists of a bounded
-replay buffer; each scores by the running mean of its weights (Polyak and Juditsky 1992), and a few
-that began and replayed differently by their mean (Lakshminarayanan et al. 2017). Needs numpy and
-numba alone; nothing it returns is ever NaN.
+Small networks do (`models.networks`); and while they are young a line, a logit over the features,
+which few lists can teach (`models.logit`). How loud each of them is then, a logit over their two
+scores learns, made before their list was learned (stacking, Wolpert 1992). Features are in running
+standard units. The networks take a step every few lists, and more on lists of a bounded replay
+buffer. Needs numpy and numba alone; nothing it returns is ever NaN.
 """
 
 from dataclasses import dataclass
@@ -20,54 +16,37 @@ from numpy.typing import NDArray
 from models import listwise
 from models.base import Scores
 from models.logit import Logit
+from models.networks import Networks, NetworksConfig
 
-WARM_STEPS = 20  # steps over which the pace rises from nothing
-AVERAGE = 0.01  # weight of the newest weights in their running mean
 LATE_RATE = 0.005  # weight of the newest list in how good each was of late
 ASTRAY = 1.1  # so much better the line must be of late to score alone, once the networks are grown
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
 @dataclass(frozen=True)
-class RankerConfig:
-    """Size and pace of the ranker.
+class RankerConfig(NetworksConfig):
+    """How the ranker learns, beside the size and pace of its networks.
 
     Args:
-        networks: how many of them.
-        hidden: units of each of the two hidden layers.
-        learning_rate: pace of the first steps.
-        learning_rate_min: pace in the long run, so that it never stops following the users.
-        pace_steps: after so many steps the pace is half way between the two.
-        answer_power: a list with n chosen counts n to this power.
         batch_lists: lists a step.
         replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
-        prior_weight: what the first feature, the sources' mean, counts in untaught networks.
         line_lists: after so many lists the networks score alone; till then ever less of the line.
         line_precision: how sure the line is of its weights before any list.
         line_forget: share of how sure it is that each list takes away again.
         voices_precision, voices_forget: the same of how loud line and networks are.
     """
 
-    networks: int = 4
-    hidden: int = 32
-    learning_rate: float = 3e-3
-    learning_rate_min: float = 1e-3
-    pace_steps: float = 3_000.0
-    weight_decay: float = 0.01
-    answer_power: float = 0.75
     batch_lists: int = 4
     replay_steps: int = 2
     replay_lists: int = 4_096
     list_size_max: int = 80
-    prior_weight: float = 1.0
     line_lists: int = 3_000
     line_precision: float = 300.0
     line_forget: float = 1e-4
     voices_precision: float = 30.0
     voices_forget: float = 1e-3
-    seed: int = 1
 
 
 class Ranker:
@@ -95,21 +74,7 @@ class Ranker:
         self.sources = sources
         self.config = config or RankerConfig()
         self.n_features = n_features
-        hidden, networks = self.config.hidden, self.config.networks
-        shapes = _Layers.shapes(n_features, hidden)
-        size = sum(int(np.prod(shape)) for shape in shapes)
-        self.params = np.zeros((networks, size), np.float32)
-        self._layers = [self._views(params) for params in self.params]
-        for number, layers in enumerate(self._layers):
-            rng = np.random.default_rng(self.config.seed + number)
-            layers.first[:] = rng.normal(0, np.sqrt(2 / n_features), layers.first.shape)
-            layers.second[:] = rng.normal(0, np.sqrt(2 / hidden), layers.second.shape)
-            # The last layer starts at zero: before it has learned, the first feature ranks.
-            layers.straight[0] = self.config.prior_weight
-        self.average = self.params.copy()
-        self._averaged = [self._views(average) for average in self.average]
-        self._slopes = self._views(np.zeros(size, np.float32))
-        self.moments = np.zeros((networks, 2, size), np.float32)
+        self.networks = Networks(n_features, self.config)
         self.centre = np.zeros(n_features, np.float64)
         self.spread = np.ones(n_features, np.float64)
         self._shift, self._scale = self._units()
@@ -157,7 +122,7 @@ class Ranker:
         features, out = features.astype(np.float32, copy=False), np.zeros(len(features), np.float32)
         line, networks = self.loud
         if networks:
-            out += np.float32(networks) * self._by_networks(features, starts)
+            out += np.float32(networks) * self.network_scores(features, starts)
         if line:
             out += np.float32(line) * self.line_scores(features)
         return out
@@ -177,12 +142,9 @@ class Ranker:
         listwise.line_scores(features, self._shift, self._scale, line, out)
         return out
 
-    def _by_networks(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
-        out = np.zeros(len(features), np.float32)
-        listwise.forward_of_all(
-            features, starts, self._shift, self._scale, self.average, self.config.hidden, out
-        )
-        return out
+    def network_scores(self, features: NDArray[np.float32], starts: NDArray[np.int64]) -> Scores:
+        """What the networks alone say."""
+        return self.networks.scores(features, starts, self._shift, self._scale)
 
     def learn(self, features: NDArray[Any], chosen: NDArray[Any]) -> None:
         """Learn one list: its candidates' features, and the rows that the user chose.
@@ -223,7 +185,7 @@ class Ranker:
     def _learn_voices(self, features: NDArray[np.float32], answers: int) -> None:
         """Compare line and networks on a list that neither has learned; its answers lead it."""
         line = self.line_scores(features)
-        networks = self._by_networks(features, np.array([0, len(features)]))
+        networks = self.network_scores(features, np.array([0, len(features)]))
         rate, first = max(1.0 / (self.lists + 1.0), LATE_RATE), self.sources.start or 0
         listwise.judge(networks, line, features, first, answers, rate, self.late)
         if self.lists < self.config.line_lists:
@@ -245,66 +207,35 @@ class Ranker:
         return self.centre.astype(np.float32), scale.astype(np.float32)
 
     def _step(self, lists: NDArray[np.int64]) -> None:
-        """One step of AdamW on the mean loss of some lists of the buffer, a row a network."""
+        """One step on some lists of the buffer, a row a network."""
         self.counters[0] += 1
         for number, own in enumerate(lists):
-            if not listwise.adamw(
-                self._gradient(own, number), self.params[number], self.moments[number, 0],
-                self.moments[number, 1], self.average[number], self.steps, self._pace(),
-                self.config.weight_decay, max(AVERAGE, 1.0 / (self.steps + 1.0)),
-            ):  # fmt: skip
-                self.counters[2] += 1
-
-    def _pace(self) -> float:
-        config = self.config
-        spread = config.learning_rate - config.learning_rate_min
-        pace = config.learning_rate_min + spread / (1.0 + self.steps / config.pace_steps)
-        return pace * min(1.0, self.steps / WARM_STEPS)
-
-    def _gradient(self, lists: NDArray[np.int64], network: int = 0) -> NDArray[np.float32]:
-        """Gradient of the lists' mean softmax loss, as a network's parameters; till the next."""
-        lengths = self._lengths[lists]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        x = np.empty((starts[-1], self.n_features), np.float32)
-        listwise.gather(self._features, lists, starts, self._shift, self._scale, x)
-        layers, out = self._layers[network], self._slopes
-        out.flat[:] = 0.0
-        listwise.backward(
-            x, self._answers[lists], starts,
-            layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
-            layers.bias, layers.straight, self.config.answer_power,
-            out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,
-            out.straight,
-        )  # fmt: skip
-        return out.flat
-
-    def _views(self, flat: NDArray[np.float32]) -> "_Layers":
-        return _Layers.of(flat, self.n_features, self.config.hidden)
+            lengths = self._lengths[own]
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            x = np.empty((starts[-1], self.n_features), np.float32)
+            listwise.gather(self._features, own, starts, self._shift, self._scale, x)
+            taken = self.networks.step(number, x, self._answers[own], starts, self.steps)
+            self.counters[2] += not taken
 
     def weights_by_feature(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How each feature moves a score, shapes (n_features,): straight, and where all are mean.
 
         In standard units, so that features may be compared. The second is the slope of the whole
-        network at the mean candidate, the straight weight included.
+        at the mean candidate, the straight weight included.
         """
-        slopes = []
-        for layers in self._averaged:
-            one = layers.first_bias
-            two = np.where(one > 0, one, listwise.LEAK * one) @ layers.second + layers.second_bias
-            back = np.where(two > 0, 1.0, listwise.LEAK) * layers.last
-            back = (layers.second @ back) * np.where(one > 0, 1.0, listwise.LEAK)
-            slopes.append(layers.straight + layers.first @ back)
-        straight = np.mean([layers.straight for layers in self._averaged], axis=0)
         line, networks = self.loud
-        of_line, slope = line * self.line.weights, np.mean(slopes, axis=0)
-        straight, slope = of_line + networks * straight, of_line + networks * slope
+        of_line = line * self.line.weights
+        straight, slope = (
+            of_line + networks * of_networks for of_networks in self.networks.weights_by_feature()
+        )
         return straight.astype(np.float32), slope.astype(np.float32)
 
     # -- state -----------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, NDArray[Any]]:
         return {
-            "params": self.params, "average": self.average, "moments": self.moments,
+            "params": self.networks.params, "average": self.networks.average,
+            "moments": self.networks.moments,
             "line": self.line.weights, "line_precision": self.line.precision,
             "voices": self.voices.weights, "voices_precision": self.voices.precision,
             "centre": self.centre, "spread": self.spread, "late": self.late,
@@ -369,30 +300,3 @@ class Ranker:
     def _keep_before(self) -> None:
         if self._open and self._before is None:
             self._before = self.arrays()
-
-
-@dataclass(frozen=True, slots=True)
-class _Layers:
-    """The parameters by name: views into one flat array."""
-
-    flat: NDArray[np.float32]
-    first: NDArray[np.float32]  # (features, hidden)
-    first_bias: NDArray[np.float32]  # (hidden,)
-    second: NDArray[np.float32]  # (hidden, hidden)
-    second_bias: NDArray[np.float32]  # (hidden,)
-    last: NDArray[np.float32]  # (hidden,)
-    bias: NDArray[np.float32]  # (1,)
-    straight: NDArray[np.float32]  # (features,)
-
-    @staticmethod
-    def shapes(d: int, h: int) -> tuple[tuple[int, ...], ...]:
-        return ((d, h), (h,), (h, h), (h,), (h,), (1,), (d,))
-
-    @classmethod
-    def of(cls, flat: NDArray[np.float32], d: int, h: int) -> "_Layers":
-        views, start = [], 0
-        for shape in cls.shapes(d, h):
-            stop = start + int(np.prod(shape))
-            views.append(flat[start:stop].reshape(shape))
-            start = stop
-        return cls(flat, *views)
