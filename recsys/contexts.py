@@ -11,7 +11,7 @@ from models.columns import Slots
 from recsys.catalogue import Catalogue
 from recsys.item_state import ItemState
 from recsys.photos import Photo
-from recsys.user_state import History
+from recsys.user_history import UserHistory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +23,7 @@ class Contexts:
 
     items: ItemState
     catalogue: Catalogue
-    past: History
+    past: UserHistory
     starts: NDArray[np.int64]  # (n + 1,)
     recent_starts: NDArray[np.int64]  # (n + 1,)
     usable: NDArray[np.bool_]  # (n, items)
@@ -54,7 +54,7 @@ class Contexts:
         return cls(
             first.items,
             first.catalogue,
-            History.joined([each.past for each in several]),
+            UserHistory.joined([each.past for each in several]),
             joined_starts([each.starts for each in several]),
             joined_starts([each.recent_starts for each in several]),
             usable,
@@ -109,7 +109,7 @@ class Context:
         return self.among.catalogue
 
     @property
-    def history(self) -> History:
+    def history(self) -> UserHistory:
         """The user's past."""
         among, at = self.among, self.number
         return among.past.between(

@@ -14,7 +14,8 @@ from models.kernels import kernel
 from recsys.catalogue import Catalogue
 from recsys.contexts import Contexts
 from recsys.photos import Photo
-from recsys.user_state import History, UserState
+from recsys.user_history import UserHistory
+from recsys.user_state import UserState
 
 Mask = NDArray[np.bool_]
 
@@ -43,7 +44,7 @@ def gather(
     """
     items, heads, count = users.items, users.heads.rows, len(slots)
     user_slots, now_s = np.array(slots, np.int32), np.array(times_ms, np.int64) / 1000.0
-    past = History.empty(entries_of(user_slots, heads), count * RECENT_SIZE)
+    past = UserHistory.empty(entries_of(user_slots, heads), count * RECENT_SIZE)
     usable, tokens = np.empty((count, len(listable)), np.bool_), np.empty(count, np.uint32)
     bounds = np.empty((4, count + 1), np.int64)
     near, far = (

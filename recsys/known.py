@@ -18,8 +18,9 @@ from recsys.removed import reason_of, removed
 from recsys.settings import Settings
 from recsys.sources import Learned
 from recsys.speakers import Reading
+from recsys.user_history import UserHistory
 from recsys.user_lane import UserLane
-from recsys.user_state import History, UserState
+from recsys.user_state import UserState
 from recsys.wanted import OWN
 from recsys.worker import Worker
 from streams import admin, topics
@@ -214,7 +215,7 @@ class Known:
             )
         return said
 
-    def _history(self, past: History) -> Iterator[dict[str, Any]]:
+    def _history(self, past: UserHistory) -> Iterator[dict[str, Any]]:
         """A user's items, newest first."""
         for at in np.argsort(-past.last_s.astype(np.int64), kind="stable").tolist():
             slot = int(past.items[at])
@@ -229,7 +230,7 @@ class Known:
                 "last": _moment(past.last_s[at]),
             }
 
-    def _profile(self, past: History) -> list[float]:
+    def _profile(self, past: UserHistory) -> list[float]:
         """The profile vector: a decayed sum over the vectors of the user's newest items."""
         profile = next(m for m in self.items.models if m.name == "profile")
         newest = past.recent[past.weights[past.recent] > 0]

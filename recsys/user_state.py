@@ -6,7 +6,7 @@ the compacted log, snapshots, a digest. What follows from other partitions is co
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from recsys.ids import UserIds
 from recsys.impressions import Impressions
 from recsys.item_state import ItemState
 from recsys.state_format import Record, StateError
+from recsys.user_history import UserHistory
 
 DAY_S = 86_400
 SWEEP_EVENTS = 4_096  # users are looked through for the inactive once in so many events of a lane
@@ -47,49 +48,6 @@ class StateLimits:
     def __post_init__(self) -> None:
         if not history.RECENT_SIZE <= self.entries_max <= ENTRIES_MAX:
             raise ValueError(f"entries_max must lie in {history.RECENT_SIZE}..{ENTRIES_MAX}")
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """One user's past: their n distinct items, and the newest of them first."""
-
-    items: Slots  # (n,)
-    first_s: NDArray[np.uint32]  # (n,)
-    last_s: NDArray[np.uint32]  # (n,)
-    counts: NDArray[np.uint16]  # (n,)
-    weights: NDArray[np.float32]  # (n,), sums of event weights; negative: disliked
-    types: NDArray[np.uint16]  # (n,), one bit a type of event
-    recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 64
-
-    @classmethod
-    def empty(cls, entries: int, newest: int = history.RECENT_SIZE) -> "History":
-        """Room for so many items, and for so many of the newest."""
-        return cls(
-            np.empty(entries, np.int32), np.empty(entries, np.uint32),
-            np.empty(entries, np.uint32), np.empty(entries, np.uint16),
-            np.empty(entries, np.float32), np.empty(entries, np.uint16),
-            np.empty(newest, np.int32),
-        )  # fmt: skip
-
-    @classmethod
-    def joined(cls, each: Sequence["History"]) -> "History":
-        """Several, one behind the other."""
-        return cls(
-            np.concatenate([one.items for one in each]),
-            np.concatenate([one.first_s for one in each]),
-            np.concatenate([one.last_s for one in each]),
-            np.concatenate([one.counts for one in each]),
-            np.concatenate([one.weights for one in each]),
-            np.concatenate([one.types for one in each]),
-            np.concatenate([one.recent for one in each]),
-        )
-
-    def between(self, items: slice, newest: slice) -> "History":
-        """A part of it, as views."""
-        return History(
-            self.items[items], self.first_s[items], self.last_s[items], self.counts[items],
-            self.weights[items], self.types[items], self.recent[newest],
-        )  # fmt: skip
 
 
 class UserState:
@@ -129,11 +87,11 @@ class UserState:
             self.ids.add(user_id, slot)
         return slot
 
-    def history(self, slot: int) -> History:
+    def history(self, slot: int) -> UserHistory:
         """A user's items: copies, so that they stay as they are. Slot -1 has none."""
         if slot == NONE:
-            return History.empty(0, 0)
-        room = History.empty(int(self.heads["entries"][slot]))
+            return UserHistory.empty(0, 0)
+        room = UserHistory.empty(int(self.heads["entries"][slot]))
         filled, newest = history.read_history(
             slot, self.heads.rows, self.pages.rows, room.items, room.first_s, room.last_s,
             room.counts, room.weights, room.types, room.recent,
