@@ -40,7 +40,7 @@ from recsys.wanted import live_partitions, mirrors, wanted_topics
 from recsys.warm_up import practise
 from streams import admin, codec, interpreter, permissions, topics
 from streams.compute import Compute
-from streams.lane import LaneConfig
+from streams.lane_config import LaneConfig
 from streams.tail import Tail
 from streams.worker import GroupConfig, RoleWorker
 

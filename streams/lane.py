@@ -11,24 +11,16 @@ import enum
 import functools
 import inspect
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic
 
 import structlog
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
 
-from streams import state_log
 from streams.application import Application, Outcome, S, Snapshots
 from streams.chunk import Chunk, Position, Record
-from streams.compute import Compute
-from streams.connection import Connection
-from streams.local_snapshot import LocalSnapshot, Mark
-from streams.state_log import Birth
-from streams.totals import Totals
+from streams.lane_config import LaneConfig
+from streams.lane_log import LaneLog
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
 from streams.turns import Turns
 from streams.waiting import Waiting
@@ -47,25 +39,6 @@ class Changes(enum.Enum):
     NONE = enum.auto()  # the state has them, or they were taken back
     OPEN = enum.auto()  # they can be taken back
     KEPT = enum.auto()  # their transaction is committed: the next round says so to the state
-
-
-@dataclass(frozen=True)
-class LaneConfig:
-    """What the lanes of one role have in common."""
-
-    connection: Connection
-    group_id: str
-    topics: tuple[str, ...]
-    state_topic: str | None
-    urgent: frozenset[str] = frozenset()  # of the topics: see `Waiting`
-    notes_positions: bool = False  # in the state's log, for when the group's are forgotten
-    snapshot_dir: Path | None = None
-    snapshot_interval_s: float = 60.0
-    transaction_timeout_ms: int = 10_000
-    round_records_max: int = 4000
-    totals: Totals = field(default_factory=Totals, compare=False)
-    rounds_per_s_max: float = 200.0  # of all lanes together: each is a transaction's CPU
-    compute: Compute = field(default_factory=Compute, compare=False)  # where states are touched
 
 
 class Lane(Generic[S]):
@@ -104,10 +77,7 @@ class Lane(Generic[S]):
         self._stopping = False
         self._paused = False
         self._task: asyncio.Task[None] | None = None
-        self._state_end = 0
-        self._birth: Birth | None = None
-        self._noted: dict[str, int] = {}  # positions as the state's log has them
-        self._snapshot = self._own_snapshot(snapshots)
+        self._log: LaneLog[S] = LaneLog(number, config, snapshots, self._arrived.set)
 
     # -- what the owner of the assignment says
 
@@ -174,8 +144,7 @@ class Lane(Generic[S]):
                 await self._round()
             if self._held and self._state is not None:
                 await self._apply_and_commit(due=True)
-            if self._snapshot is not None:
-                await self._snapshot.written()
+            await self._log.snapshot_written()
             await self._snapshot_in_background()
         finally:
             if self._state is not None:
@@ -184,8 +153,7 @@ class Lane(Generic[S]):
             self._resting.set()
             self.ready.clear()
             self._application.closed(self.number)
-            if self._snapshot is not None:
-                await self._snapshot.written()
+            await self._log.snapshot_written()
             if self._producer is not None:
                 with contextlib.suppress(KafkaError, OSError):
                     await self._producer.stop()
@@ -224,51 +192,13 @@ class Lane(Generic[S]):
         await self._producer.start()
 
     async def _restore(self) -> None:
-        config, compute = self._config, self._config.compute
-        open_empty = functools.partial(self._application.open, self.number)
-        state = await compute.run(open_empty)
-        if config.state_topic is not None:
-            source = Position(config.state_topic, self.number)
-            mark = await self._restore_snapshot(source, state)
-            if mark is None:
-                state = await compute.run(open_empty)
-            start = 0 if mark is None else mark.state_end
-            self._birth = None if mark is None else mark.birth
-            self._noted = {} if mark is None else mark.positions
+        def progress(done: int, total: int) -> None:
+            self.restored = (done, total)
+            self.progress_at = time.monotonic()
 
-            async def load(records: list[ConsumerRecord]) -> None:
-                rows = [(record.key, record.value) for record in records]
-                await compute.run(lambda: state.load_records(rows))
-
-            def progress(done: int, total: int) -> None:
-                self.restored = (done, total)
-                self.progress_at = time.monotonic()
-
-            restored = await state_log.restore(
-                config.connection, source, load, start=start, progress=progress
-            )
-            self._state_end = restored.end
-            self._birth = restored.birth or self._birth
-            self._noted = restored.positions or self._noted
-        self._state, self._changes = state, Changes.NONE
-        self.positions = await self._committed()
-
-    async def _restore_snapshot(self, source: Position, state: S) -> Mark | None:
-        if self._snapshot is None:
-            return None
-
-        async def holds(mark: Mark) -> bool:
-            return await state_log.holds(
-                self._config.connection, source, mark.birth, mark.state_end
-            )
-
-        return await self._snapshot.restore(state, holds)
-
-    async def _committed(self) -> dict[Position, int]:
-        sources = [Position(topic, self.number) for topic in self._config.topics]
-        return await state_log.committed(
-            self._config.connection, self._config.group_id, sources, self._noted
-        )
+        empty = functools.partial(self._application.open, self.number)
+        self._state, self._changes = await self._log.restore(empty, progress), Changes.NONE
+        self.positions = await self._log.committed()
 
     async def _round(self) -> None:
         due = await self._wait()
@@ -332,7 +262,6 @@ class Lane(Generic[S]):
         assert self._producer is not None
         assert state is not None
         config, totals = self._config, self._config.totals
-        state_at = Position(config.state_topic or "", self.number)
         try:
             applied = await self._apply(state, chunks, due)
             if applied is None:
@@ -346,14 +275,11 @@ class Lane(Generic[S]):
                 self._hold(offsets, records)
                 return
             offsets = {**self._held, **offsets}
-            name = self._complete(rows, offsets)
-            writes = {**outcome.writes, state_at: rows} if rows else outcome.writes
+            writes, name = self._log.complete(outcome.writes, rows, offsets, self.positions)
             if writes or offsets:
                 begun = time.monotonic()
                 ends = await self._producer.commit(writes, offsets, config.group_id)
-                self._state_end = ends.get(state_at, self._state_end)
-                if name:
-                    self._birth = Birth(self._state_end - 1, name)
+                self._log.written(ends, name)
                 totals.committed(records + self._held_records, time.monotonic() - begun)
         except (TransactionUncertainError, LaneFencedError) as error:
             await self._take_back(state)
@@ -374,19 +300,9 @@ class Lane(Generic[S]):
         self._held_records = 0
         self._applied(offsets, records)
         self.rounds += 1
-        if outcome.forgets and self._snapshot is not None:
-            self._snapshot.hurry()
+        if outcome.forgets:
+            self._log.hurry_snapshot()
         self._application.committed(self.number, state)
-
-    def _complete(self, rows: list[Record], offsets: Mapping[Position, int]) -> str:
-        """Add what the lane itself notes in its state's log; the log's name where it is born."""
-        if offsets and self._config.notes_positions:
-            rows.append(state_log.positions_record({**self.positions, **offsets}))
-        if not rows or self._birth is not None or self._snapshot is None:
-            return ""
-        name = uuid.uuid4().hex
-        rows.append(Record(state_log.BIRTH_KEY, name.encode()))  # the last of them
-        return name
 
     def _hold(self, offsets: Mapping[Position, int], records: int) -> None:
         """Leave a round to a later commit: until then it can be taken back with the others."""
@@ -478,37 +394,22 @@ class Lane(Generic[S]):
 
     # -- its local snapshot
 
-    def _own_snapshot(self, snapshots: Snapshots | None) -> LocalSnapshot | None:
-        config = self._config
-        if snapshots is None or config.snapshot_dir is None or config.state_topic is None:
-            return None
-        return LocalSnapshot(
-            snapshots,
-            config.snapshot_dir / f"{config.state_topic}-{self.number}.snapshot",
-            config.snapshot_interval_s,
-            config.compute,
-            self._arrived.set,
-        )
-
     def _snapshot_due_s(self) -> float | None:
         """In how many seconds to snapshot; None where nothing has changed since, or not now."""
-        if self._snapshot is None or self._birth is None or self._state is None:
+        if self._state is None or self._held:  # a copy would hold what may yet be taken back
             return None
-        if self._held:  # a copy would hold what may yet be taken back
-            return None
-        return self._snapshot.due_s(self._state_end)
+        return self._log.snapshot_due_s()
 
     async def _snapshot_in_background(self) -> None:
-        state, snapshot, birth = self._state, self._snapshot, self._birth
-        if self._snapshot_due_s() is None or state is None or snapshot is None or birth is None:
+        state = self._state
+        if self._snapshot_due_s() is None or state is None:
             return
-        noted = {source.topic: offset for source, offset in self.positions.items()}
 
         def copy() -> dict[str, Any]:
             self._settle(state)
             return state.snapshot()
 
-        await snapshot.take(copy, Mark(birth, self._state_end, noted))
+        await self._log.take_snapshot(copy, self.positions)
 
 
 async def _nobody_knows() -> bool:

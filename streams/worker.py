@@ -21,7 +21,8 @@ from mode import CrashingSupervisor
 
 from streams.application import Application, S, Snapshots
 from streams.connection import Connection
-from streams.lane import Lane, LaneConfig
+from streams.lane import Lane
+from streams.lane_config import LaneConfig
 from streams.membership import Membership
 from streams.transaction import LaneFencedError
 from streams.turns import Turns

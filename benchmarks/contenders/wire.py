@@ -20,7 +20,7 @@ from streams import interpreter
 from streams.application import Outcome
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
-from streams.lane import LaneConfig
+from streams.lane_config import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 
 Row = list[Any]  # [count, ring]

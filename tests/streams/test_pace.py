@@ -13,7 +13,7 @@ from streams.application import Outcome
 from streams.broker import Broker
 from streams.chunk import Chunk, Position
 from streams.connection import Connection
-from streams.lane import LaneConfig
+from streams.lane_config import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 from tests.streams.toy import PARTITIONS, Adding, Sums, Toy, until
 

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.application import Outcome, Snapshots
 from streams.chunk import Chunk, Position, Record
 from streams.connection import Connection
-from streams.lane import LaneConfig
+from streams.lane_config import LaneConfig
 from streams.worker import GroupConfig, RoleWorker
 
 PARTITIONS = 2
