@@ -22,6 +22,16 @@ from streams.chunk import Position, Record
 from streams.events import HEADER_TRACEPARENT, RankedList, Trigger
 
 
+def encoded(answer: RankedList) -> bytes:
+    """A list as bytes, without its last items where its topic would not take it."""
+    body = codec.encode(answer)
+    while len(body) > topics.RECOMMENDATIONS.body_bytes_max:
+        room = topics.RECOMMENDATIONS.body_bytes_max / len(body)
+        answer.items = answer.items[: int(len(answer.items) * room)]
+        body = codec.encode(answer)
+    return body
+
+
 class ListWriter:
     """The lists of one worker."""
 
@@ -76,7 +86,7 @@ class ListWriter:
         headers = []
         if trace is not None:
             headers.append((HEADER_TRACEPARENT, self._tracer.list_made(trace, answer)))
-        record = Record(user_id.encode(), codec.encode(answer), headers)
+        record = Record(user_id.encode(), encoded(answer), headers)
         outcome.add(target, record)
         metrics.list_written(trigger.kind)
         self._found.append(ranked.found)

@@ -20,6 +20,7 @@ from streams.events import RankedItem
 # The lead of an item that no source brought: what brought it instead, with its reason.
 FILLED, BY_RULE, EXPLORED = -1, -2, -3
 COMBINATIONS_MAX = 4_096
+TITLE_MAX = 100  # characters of a past item's title in a reason
 BROUGHT_BY = {
     FILLED: ("fill", "to fill the list: popular or new"),
     BY_RULE: ("rule", "put here by a rule of the shop"),
@@ -124,12 +125,16 @@ class Ranked:
         for slot, score, found, lead, carrier, propensity in zip(*columns, strict=True):
             before, item, after = phrases[lead]
             if item:
-                item = titles(carrier) if carrier != NONE else "it"
+                item = _short(titles(carrier)) if carrier != NONE else "it"
             by = sayings.found_by(found) if lead >= 0 else [BROUGHT_BY[lead][0]]
             likely = 1.0 if propensity == 1.0 else round(propensity, 9)
             reason = f"{before}{item}{after}"
             lines.append(RankedItem(names[slot] or "", score, len(lines) + 1, by, reason, likely))
         return lines
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= TITLE_MAX else f"{title[: TITLE_MAX - 1]}…"
 
 
 class Sayings:

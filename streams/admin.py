@@ -12,10 +12,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.connection import Connection
-from streams.topics import DAY_MS, TOPICS, Keyed, Topic, dead_letters_of
+from streams.topics import DAY_MS, TOMBSTONES_KEPT_MS, TOPICS, Keyed, Topic, dead_letters_of
 
-# A reader away for longer may have missed removals: an older snapshot must not be believed.
-TOMBSTONES_KEPT_MS = 7 * DAY_MS
 REQUEST_TIMEOUT_MS = 15_000
 POLL_S = 0.1
 

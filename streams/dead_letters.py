@@ -78,7 +78,12 @@ def resolved(letter: IncomingRecord) -> Record:
 
 
 def resolves(record: IncomingRecord) -> str | None:
-    """The "partition/offset" of the dead letter that this record marks as sent back, or None."""
+    """The "partition/offset" of the dead letter that this record marks as sent back, or None.
+
+    A mark has that header alone: among others it is a client's, of a letter.
+    """
+    if record.key is not None or record.value is not None or len(record.headers) != 1:
+        return None
     value = dict(record.headers).get(HEADER_DLQ_RESOLVED)
     return value.decode("utf-8", "replace") if value is not None else None
 

@@ -13,7 +13,7 @@ def fitted(record: Record, bytes_max: int) -> Record:
     Beside the body there is room for HEADERS_BYTES_MAX: the key, and the last headers, which are
     ours. A body that is cut is still longer than any that is read, and so refused all the same.
     """
-    if _bytes(record) <= bytes_max - BATCH_BYTES:
+    if fits(record, bytes_max):
         return record
     room = HEADERS_BYTES_MAX - BATCH_BYTES
     key = record.key[: room // 2] if record.key is not None else None
@@ -25,6 +25,11 @@ def fitted(record: Record, bytes_max: int) -> Record:
             room -= taken
     value = record.value[: bytes_max - HEADERS_BYTES_MAX] if record.value is not None else None
     return record._replace(key=key, value=value, headers=kept[::-1])
+
+
+def fits(record: Record, bytes_max: int) -> bool:
+    """Whether a topic that takes messages of `bytes_max` takes it."""
+    return _bytes(record) <= bytes_max - BATCH_BYTES
 
 
 def _bytes(record: Record) -> int:

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from streams.application import Application, Outcome, S, Snapshots
 from streams.chunk import Chunk, Position, Record
+from streams.held import Held
 from streams.lane_config import LaneConfig
 from streams.lane_log import LaneLog
 from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 RETRY_S = 0.5
 ROUND_RECORDS_MIN = 50
 FEW_RECORDS = 10  # a round of fewer takes about as long
+REOPENINGS_MAX = 3  # in which opening anew counts as progress
 BRIEF_S = 0.06  # a round that takes longer is not for the event loop
 
 
@@ -66,8 +68,8 @@ class Lane(Generic[S]):
         self._turns = turns or Turns()
         self._record_s = 0.0003  # what a record costs lately
         self._last_s = 0.0  # what the last round took
-        self._held: dict[Position, int] = {}  # offsets of applied rounds that wait for a commit
-        self._held_records = 0
+        self._held = Held()
+        self._reopenings = 0  # since the last commit
         self._state: S | None = None
         self._changes = Changes.NONE
         self._producer: LaneProducer | None = None
@@ -93,6 +95,8 @@ class Lane(Generic[S]):
 
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk."""
+        if self._resting.is_set() and not self._waiting:
+            self.progress_at = time.monotonic()  # a silence is no stall
         self._waiting.put(chunk)
         if chunk.source.topic in self._config.urgent:
             self._turns.hurry()
@@ -175,7 +179,8 @@ class Lane(Generic[S]):
         assert self._state is not None
         self._config.totals.spent("restore", time.monotonic() - begun)
         self._application.opened(self.number, self._state)
-        self.progress_at = time.monotonic()
+        self._held.read_again(self.positions)
+        self._moves()
         self.ready.set()
 
     async def _take_over(self) -> None:
@@ -194,7 +199,7 @@ class Lane(Generic[S]):
     async def _restore(self) -> None:
         def progress(done: int, total: int) -> None:
             self.restored = (done, total)
-            self.progress_at = time.monotonic()
+            self._moves()
 
         empty = functools.partial(self._application.open, self.number)
         self._state, self._changes = await self._log.restore(empty, progress), Changes.NONE
@@ -271,16 +276,17 @@ class Lane(Generic[S]):
             offsets = {chunk.source: chunk.end for chunk in chunks}
             self._took(records, seconds)
             totals.spent("apply", seconds)
-            if outcome.may_wait:
-                self._hold(offsets, records)
+            if outcome.may_wait:  # for a later commit: until then it can be taken back
+                self._held.add(chunks)
+                self._applied(offsets, records)
                 return
-            offsets = {**self._held, **offsets}
+            offsets = {**self._held.offsets, **offsets}
             writes, name = self._log.complete(outcome.writes, rows, offsets, self.positions)
             if writes or offsets:
                 begun = time.monotonic()
                 ends = await self._producer.commit(writes, offsets, config.group_id)
                 self._log.written(ends, name)
-                totals.committed(records + self._held_records, time.monotonic() - begun)
+                totals.committed(records + self._held.records, time.monotonic() - begun)
         except (TransactionUncertainError, LaneFencedError) as error:
             await self._take_back(state)
             # A transaction that timed out looks fenced too: ask the group whose lane it is.
@@ -296,29 +302,27 @@ class Lane(Generic[S]):
         self._changes = Changes.KEPT
         if not (writes or offsets):
             return
-        self._held.clear()
-        self._held_records = 0
+        self._held.kept()
+        self._reopenings = 0
         self._applied(offsets, records)
         self.rounds += 1
         if outcome.forgets:
             self._log.hurry_snapshot()
         self._application.committed(self.number, state)
 
-    def _hold(self, offsets: Mapping[Position, int], records: int) -> None:
-        """Leave a round to a later commit: until then it can be taken back with the others."""
-        self._held.update(offsets)
-        self._held_records += records
-        self._applied(offsets, records)
-
     def _applied(self, offsets: Mapping[Position, int], records: int) -> None:
         self.positions.update(offsets)
         self.records += records
-        self.progress_at = time.monotonic()
+        self._moves()
+
+    def _moves(self) -> None:
+        """This is progress, unless the lane opens again and again, and commits nothing."""
+        if self._reopenings <= REOPENINGS_MAX:
+            self.progress_at = time.monotonic()
 
     async def _take_back(self, state: S) -> None:
         """Undo this round, and those that waited for its commit: they will be read again."""
-        self._held.clear()
-        self._held_records = 0
+        self._held.take_back()
 
         def undo() -> None:
             self._settle(state)
@@ -388,6 +392,8 @@ class Lane(Generic[S]):
         and our state would lack what it did. The pause gives the group time to say that it has one.
         """
         self.ready.clear()
+        self._reopenings += 1
+        self._moves()
         self._state = None
         self._waiting.put_back(chunks)
         await asyncio.sleep(RETRY_S)

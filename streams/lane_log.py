@@ -1,5 +1,6 @@
 """A lane's state log: how its state comes back, what the lane notes there, its local snapshot."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic
 from uuid import uuid4
@@ -129,7 +130,8 @@ class LaneLog(Generic[S]):
         if self._snapshot is None or self._birth is None:
             return
         noted = {source.topic: offset for source, offset in positions.items()}
-        await self._snapshot.take(copy, Mark(self._birth, self._end, noted))
+        mark = Mark(self._birth, self._end, noted, int(time.time()))
+        await self._snapshot.take(copy, mark)
 
     async def snapshot_written(self) -> None:
         """Wait for the end of the write under way."""

@@ -15,29 +15,41 @@ from streams import crash_points
 from streams.application import Snapshots, State
 from streams.compute import Compute
 from streams.state_log import Birth
+from streams.topics import DAY_MS, TOMBSTONES_KEPT_MS
 
 log = structlog.get_logger(__name__)
+
+CLOCKS_S = DAY_MS // 1000  # a clock may have been wrong
+AGE_S_MAX = TOMBSTONES_KEPT_MS // 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a snapshot stands: in which log, how far into it, and how far the inputs were read."""
+    """Where a snapshot stands: in which log, how far into it, and how far the inputs were read.
+
+    `time_s` is when it was copied, in seconds since 1970.
+    """
 
     birth: Birth
     state_end: int
     positions: dict[str, int]
+    time_s: int
 
     @property
     def meta(self) -> dict[str, Any]:
         """As it lies beside the snapshot."""
         birth = [self.birth.offset, self.birth.name]
-        return {"birth": birth, "state_end": self.state_end, "positions": self.positions}
+        return {
+            "birth": birth, "state_end": self.state_end, "positions": self.positions,
+            "time_s": self.time_s,
+        }  # fmt: skip
 
     @classmethod
     def of(cls, meta: dict[str, Any]) -> "Mark":
         """Raises KeyError, TypeError or ValueError for what is none."""
         positions = dict(meta.get("positions", {}))
-        return cls(Birth(*meta["birth"]), int(meta["state_end"]), positions)
+        birth = Birth(*meta["birth"])
+        return cls(birth, int(meta["state_end"]), positions, int(meta["time_s"]))
 
 
 class LocalSnapshot:
@@ -61,7 +73,8 @@ class LocalSnapshot:
     async def restore(self, state: State, holds: Callable[[Mark], Awaitable[bool]]) -> Mark | None:
         """Load it into an empty state; None where it is not there, or is not to be believed.
 
-        The state is to be made anew then. `holds` says whether it is of the log as it is now.
+        The state is to be made anew then. `holds` says whether it is of the log as it is now. One
+        so old that the log may have lost removals since would bring back who was forgotten.
         """
         self._end = 0
         found = await self._compute.run(functools.partial(self._store.read, self._path))
@@ -70,6 +83,9 @@ class LocalSnapshot:
         snapshot, meta = found
         try:
             mark = Mark.of(meta)
+            if not 0 <= time.time() - mark.time_s + CLOCKS_S < AGE_S_MAX:
+                log.warning("snapshot.refused", path=str(self._path), error="it is too old")
+                return None
             if await holds(mark):
                 await self._compute.run(lambda: state.restore(snapshot))
                 self._end = mark.state_end

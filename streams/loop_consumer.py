@@ -5,11 +5,13 @@ run Python wait for each other's interpreter: an answer went through both severa
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_async
@@ -19,6 +21,8 @@ UNTAKEN_WAIT_MS = 20  # while fetched records wait to be taken
 # What is there at once was fetched right after the last question; what came since is a fetch away.
 AT_ONCE_S = 0.001
 NEWER_S = 0.006
+NO_GENERATION = -1  # where the group has put us out
+ASK_AGAIN_S = 0.1
 
 
 class _OnTheLoop:
@@ -103,9 +107,20 @@ class LoopConsumer(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return str(self._ensure_consumer()._coordinator.member_id)
 
     async def is_member(self) -> bool:
-        """Ask the group's coordinator whether our membership still holds."""
-        member: bool = await self._ensure_consumer()._coordinator._do_heartbeat()
-        return member
+        """Ask the group's coordinator whether our membership still holds.
+
+        One that cannot be reached, or is loading its groups, is asked again for a session's time.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        until = time.monotonic() + self.app.conf.broker_session_timeout
+        while time.monotonic() < until:
+            with contextlib.suppress(KafkaError):
+                if await coordinator._do_heartbeat():
+                    return True
+                if coordinator.generation == NO_GENERATION:  # the answer was no
+                    return False
+            await asyncio.sleep(ASK_AGAIN_S)
+        return False
 
     def _create_worker_consumer(self, transport: driver.Transport) -> PatientConsumer:
         conf = self.app.conf

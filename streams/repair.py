@@ -3,6 +3,7 @@
 A letter and the mark that it was sent back are written in one transaction; marked ones are skipped.
 """
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -18,12 +19,20 @@ from streams.chunk import Position, Record
 from streams.codec import DecodeError
 from streams.connection import Connection
 from streams.dead_letters import DeadLetter
+from streams.fitted import fits
 from streams.partition import partition_of
 from streams.replay import ReplayError, open_reader, partitions_of, read_topic
 from streams.topics import Topic, dead_letter_name
-from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
+from streams.transaction import (
+    LaneFencedError,
+    LaneProducer,
+    LaneRefusedError,
+    TransactionUncertainError,
+)
 
 LETTERS_A_TRANSACTION = 1000
+SETTLED_S_MAX = 20.0  # a killed lane's transaction is open for ten seconds
+ASK_AGAIN_S = 0.2
 
 
 @dataclass
@@ -61,6 +70,7 @@ async def send_back(
     try:
         # Taking the id over ends what an earlier run left open: its marks are seen below.
         await producer.start()
+        await _settled(connection, dead_letter_name(source))
         letters, marks = await _read(connection, dead_letter_name(source))
         outcome = Repair()
         ready: list[tuple[ConsumerRecord, Record]] = []
@@ -74,6 +84,8 @@ async def send_back(
         return outcome
     except (KafkaError, OSError) as error:
         raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+    except LaneRefusedError as error:
+        raise ReplayError(str(error)) from error
     except (LaneFencedError, TransactionUncertainError) as error:
         raise ReplayError(f"not all dead letters went back, run it again: {error}") from error
     finally:
@@ -105,6 +117,21 @@ def _sort(
         outcome.kept.append((place, error))
         return None
     return mended
+
+
+async def _settled(connection: Connection, topic: str) -> None:
+    """Wait for open transactions of others: marks that lie behind one cannot be read.
+
+    Raises ReplayError where one stays open.
+    """
+    until = time.monotonic() + SETTLED_S_MAX
+    async with open_reader(connection) as stable, open_reader(connection, committed=False) as all_:
+        tps = await partitions_of(stable, topic)
+        ends = await all_.end_offsets(tps)
+        while any(stop < ends[tp] for tp, stop in (await stable.end_offsets(tps)).items()):
+            if time.monotonic() > until:
+                raise ReplayError(f"a transaction is open on {topic}: try again in a minute")
+            await asyncio.sleep(ASK_AGAIN_S)
 
 
 async def _read(connection: Connection, topic: str) -> tuple[list[ConsumerRecord], set[str]]:
@@ -140,6 +167,8 @@ def _mend(letter: DeadLetter, topic: Topic, changes: Mapping[str, Any]) -> Recor
 
 
 def _check(topic: Topic, original: ConsumerRecord, mended: Record, future_ms_max: int) -> None:
+    if not fits(mended, topic.message_bytes_max) or len(mended.value or b"") > topic.body_bytes_max:
+        raise DecodeError("too-large", "body", "is more than its topic takes")
     if topic.struct is None:
         return
     now_ms = time.time_ns() // 1_000_000

@@ -49,9 +49,11 @@ class Pace:
 
 
 @asynccontextmanager
-async def open_reader(connection: Connection) -> AsyncIterator[AIOKafkaConsumer]:
-    """A started consumer of committed records, in no group. Raises ReplayError."""
-    consumer = reader(connection)
+async def open_reader(
+    connection: Connection, *, committed: bool = True
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer of committed records, or of all, in no group. Raises ReplayError."""
+    consumer = reader(connection, committed=committed)
     try:
         await consumer.start()
     except (KafkaError, OSError) as error:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
@@ -19,6 +20,8 @@ BIRTH_KEY = b"\xff\xff\xffbirth"
 POSITIONS_KEY = b"\xff\xff\xffpositions"
 POLL_MS = 1000
 FETCH_BYTES_MAX = 8 << 20
+
+log = structlog.get_logger(__name__)
 
 Load = Callable[[list[ConsumerRecord]], Awaitable[None] | None]
 
@@ -40,14 +43,19 @@ class Restored:
     positions: dict[str, int] | None = None  # by input topic
 
 
-def reader(connection: Connection, group_id: str | None = None) -> AIOKafkaConsumer:
-    """A consumer that reads committed records of partitions it is told, in no group."""
+def reader(
+    connection: Connection, group_id: str | None = None, *, committed: bool = True
+) -> AIOKafkaConsumer:
+    """A consumer that reads committed records of partitions it is told, in no group.
+
+    Where not only `committed` ones count, its ends are those of all records.
+    """
     return AIOKafkaConsumer(
         **connection.options(),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level="read_committed" if committed else "read_uncommitted",
         max_partition_fetch_bytes=FETCH_BYTES_MAX,
         retry_backoff_ms=20,
         fetch_max_wait_ms=100,
@@ -136,7 +144,8 @@ async def committed(
 ) -> dict[Position, int]:
     """Where the group stands in each partition.
 
-    Without a commit it is where `noted` says, by topic, or else the start of its log.
+    Without a commit it is where `noted` says, by topic, or else the start of its log. What is
+    noted beyond the end is of a log that was deleted and made anew.
     """
     consumer = reader(connection, group_id)
     await consumer.start()
@@ -144,11 +153,16 @@ async def committed(
         tps = [TopicPartition(*source) for source in sources]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)
+        ends = await consumer.end_offsets(tps)
         offsets = {}
         for tp in tps:
             offset = await consumer.committed(tp)
             if offset is None:
                 offset = max(begins[tp], (noted or {}).get(tp.topic, 0))
+                if offset > ends[tp]:
+                    log.warning("lane.noted_beyond", topic=tp.topic, partition=tp.partition,
+                                noted=offset, end=ends[tp])  # fmt: skip
+                    offset = begins[tp]
             offsets[Position(*tp)] = int(offset)
         return offsets
     finally:

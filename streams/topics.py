@@ -12,6 +12,8 @@ MESSAGE_BYTES_MAX = KIB * KIB
 PACKED_BYTES_MAX = 8 * KIB * KIB  # internal records that hold a whole chunk or a set of weights
 HEADERS_BYTES_MAX = 64 * KIB  # room for key and headers beside the body
 DAY_MS = 24 * 60 * 60 * 1000
+# A reader away for longer may have missed removals: an older snapshot must not be believed.
+TOMBSTONES_KEPT_MS = 7 * DAY_MS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
+    MessageSizeTooLargeError,
     ProducerFenced,
+    RecordListTooLargeError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
@@ -25,6 +27,8 @@ REFUSALS = (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
+    MessageSizeTooLargeError,  # of a batch of one record: it would be refused again
+    RecordListTooLargeError,
 )
 
 
@@ -125,7 +129,7 @@ class LaneProducer:
             ) from error
         except REFUSALS as error:
             raise LaneRefusedError(
-                f"the broker does not allow a write of {self.transactional_id} "
+                f"the broker refuses a write of {self.transactional_id} "
                 f"({', '.join(sorted({target.topic for target in writes}))}): {error}"
             ) from error
         except (TimeoutError, KafkaError, OSError) as error:

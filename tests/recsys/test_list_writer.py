@@ -7,7 +7,7 @@ import pytest
 
 from recsys import metrics
 from recsys.forgotten import Forgotten
-from recsys.list_writer import ListWriter
+from recsys.list_writer import ListWriter, encoded
 from recsys.tracing import Tracer
 from recsys.user_inputs import UserInputs
 from recsys.user_lane import UserLane
@@ -15,7 +15,7 @@ from recsys.user_lanes_config import UserLanesConfig
 from streams import topics
 from streams.application import Outcome
 from streams.chunk import Position
-from streams.events import Trigger
+from streams.events import RankedItem, RankedList, Trigger
 from tests.records import NOW_MS
 from tests.recsys.logs import World, seeded_log
 
@@ -89,3 +89,16 @@ def test_sources_are_counted_once_a_round() -> None:
     assert after >= before + 3
     writer.lists.count_sources()
     assert counted() == after
+
+
+def test_a_list_that_its_topic_would_not_take_lacks_its_last_items() -> None:
+    items = [RankedItem("商" * 300, 1.0, rank, ["own"], "商" * 100) for rank in range(1, 1_001)]
+    answer = RankedList(
+        list_id="x", user_id="u", trigger=Trigger("event", BEHAVIOUR, 2, 1), items=items,
+        model_version="v", variant="main", event_time=NOW_MS, produced_time=NOW_MS,
+    )  # fmt: skip
+    body = encoded(answer)
+    limit = topics.RECOMMENDATIONS.body_bytes_max
+    assert 0.99 * limit < len(body) <= limit
+    ranks = [item["rank"] for item in json.loads(body)["items"]]
+    assert ranks == list(range(1, len(ranks) + 1))

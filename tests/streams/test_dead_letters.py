@@ -59,3 +59,12 @@ def test_a_broken_header_is_told(broken):
     changed = [(n, broken if n == "recsys-dlq-offset" else v) for n, v in letter.headers]
     with pytest.raises(DecodeError, match="headers"):
         dead_letters.parse(record(b"x", headers=changed))
+
+
+def test_a_mark_is_told_from_a_letter_with_a_header_of_its_name():
+    mark = dead_letters.resolved(record(b"x", partition=3, offset=9))
+    assert dead_letters.resolves(record(mark.value, mark.key, headers=mark.headers)) == "3/9"
+    claimed = kept(record(b"x", headers=mark.headers))
+    assert dead_letters.resolves(claimed) is None
+    alone = record(b"x", headers=mark.headers)
+    assert dead_letters.resolves(alone) is None

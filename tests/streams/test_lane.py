@@ -4,7 +4,9 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +14,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 from streams import state_log
+from streams.application import Outcome
 from streams.broker import Broker
-from streams.chunk import Position, Record
+from streams.chunk import Chunk, Position, Record
 from streams.client_transactions import ClientTransactions
 from streams.compute import Compute
 from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
 from streams.lane import BRIEF_S
-from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
+from streams.transaction import (
+    LaneFencedError,
+    LaneProducer,
+    LaneRefusedError,
+    TransactionUncertainError,
+)
+from streams.worker import StalledError
 from tests.streams.toy import (
     PARTITIONS,
     Adding,
@@ -152,6 +161,95 @@ async def test_rounds_that_wait_for_one_commit_count_once(
     assert failed[0] >= 2 * fails
     async with toy.worker(kind=Patient) as (_, application):
         assert together(application) == expected(COUNT)
+
+
+async def test_rounds_taken_back_are_read_again_though_nothing_follows(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = fail_first(monkeypatch, PARTITIONS)
+    async with toy.worker(kind=Patient) as (worker, application):
+        await toy.produce(COUNT)
+        await until(lambda: failed[0] >= PARTITIONS)
+        await until(lambda: worker.ready)  # nobody sends any more
+        await until(lambda: together(application) == expected(COUNT), timeout_s=20)
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """Let the first commits be uncertain, and write nothing; how many did so far."""
+    failed, commit = [0], LaneProducer.commit
+
+    async def failing(self: LaneProducer, *given: Any) -> Any:
+        if failed[0] >= count:
+            return await commit(self, *given)
+        failed[0] += 1
+        raise TransactionUncertainError("as told")
+
+    monkeypatch.setattr(LaneProducer, "commit", failing)
+    return failed
+
+
+async def test_doubt_after_a_silence_is_no_stall(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with toy.worker(watchdog_s=3.0) as (worker, application):
+        await toy.produce(20)
+        await until(lambda: application.count >= 20)
+        await asyncio.sleep(4.0)
+        failed = fail_first(monkeypatch, PARTITIONS)
+        await toy.produce(20, 20)
+        await until(lambda: failed[0] >= PARTITIONS)
+        await until(lambda: together(application) == expected(40))
+        assert not worker.failure.done()
+
+
+async def test_a_lane_that_opens_again_and_again_is_stalled(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with toy.worker(watchdog_s=3.0) as (worker, _):
+        fail_first(monkeypatch, 1_000)
+        await toy.produce(20)
+        await until(worker.failure.done)
+        assert isinstance(worker.failure.result(), StalledError)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_record_that_its_topic_does_not_take_ends_the_lane_at_once(
+    toy: Toy, direct: bool
+) -> None:
+    """Trying again would give the same, for ever."""
+    toy.direct = direct
+    async with toy.worker(kind=TooLarge) as (worker, _):
+        await toy.produce(20)
+        await until(worker.failure.done)
+        failure = worker.failure.result()
+        assert isinstance(failure, LaneRefusedError)
+        assert toy.answers in str(failure)
+
+
+class TooLarge(Adding):
+    """Writes more than any topic here takes."""
+
+    def apply(self, lane: int, state: Sums, chunks: Sequence[Chunk]) -> Outcome:
+        outcome = Outcome()
+        outcome.add(Position(self.answers, lane), Record(b"k", bytes(12 << 20)))
+        return outcome
+
+
+async def test_the_group_is_asked_again_where_its_coordinator_cannot_tell(toy: Toy) -> None:
+    async with toy.worker() as (worker, _):
+        consumer = worker.app.consumer
+        coordinator = consumer._thread._consumer._coordinator
+        coordinator.coordinator_dead()  # as after any request that failed
+        assert await consumer.is_member()
+        send, asked = coordinator._send_req, []
+
+        async def loading(request: Any) -> Any:
+            asked.append(request)
+            return SimpleNamespace(error_code=14) if len(asked) < 3 else await send(request)
+
+        coordinator._send_req = loading
+        assert await consumer.is_member()
+        coordinator._send_req = send
+        coordinator.reset_generation()
+        assert not await consumer.is_member()
 
 
 async def test_rounds_that_wait_are_committed_before_the_end(
@@ -321,6 +419,15 @@ async def test_a_group_that_the_broker_has_forgotten_goes_on_where_it_was(
             learned = (part + 1) * COUNT
             await until(lambda learned=learned: application.count >= learned)
             assert together(application) == expected(learned)
+
+
+async def test_positions_noted_of_a_topic_that_was_made_anew_are_not_believed(toy: Toy) -> None:
+    connection, source = Connection(toy.bootstrap), Position(toy.numbers, 0)
+    await toy.produce(COUNT)
+    noted = {toy.numbers: 10}
+    assert await state_log.committed(connection, "nobody", [source], noted) == {source: 10}
+    noted[toy.numbers] = 10 * COUNT
+    assert await state_log.committed(connection, "nobody", [source], noted) == {source: 0}
 
 
 async def state_rows(toy: Toy, lane: int) -> list[tuple[int, bytes, bytes]]:

@@ -1,5 +1,7 @@
 """A lane's snapshot is believed where it holds, is due when something changed, and tries again."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from streams.local_snapshot import LocalSnapshot, Mark
 from streams.state_log import Birth
 from tests.streams.toy import Sums
 
-MARK = Mark(Birth(7, "name"), 40, {"events": 12})
+NOW_S = int(time.time())
+MARK = Mark(Birth(7, "name"), 40, {"events": 12}, NOW_S)
+DAY_S = 86_400
 
 
 class Store:
@@ -55,10 +59,23 @@ async def test_what_was_taken_comes_back_with_its_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    "meta", [{}, {"birth": [7], "state_end": 40}, {"birth": [7, "name"], "state_end": "far"}]
+    "meta",
+    [
+        {},
+        {**MARK.meta, "birth": [7]},
+        {**MARK.meta, "state_end": "far"},
+        {name: value for name, value in MARK.meta.items() if name != "time_s"},
+    ],
 )
 async def test_a_broken_mark_is_refused(meta: dict[str, Any]) -> None:
     assert await local(Store(({"rows": {}}, meta))).restore(Sums(), believed) is None
+
+
+@pytest.mark.parametrize(("days", "holds"), [(5, True), (7, False), (-0.5, True), (-2, False)])
+async def test_one_that_may_lack_removals_is_refused(days: float, holds: bool) -> None:
+    mark = replace(MARK, time_s=NOW_S - int(days * DAY_S))
+    found = await local(Store(({"rows": {}}, mark.meta))).restore(Sums(), believed)
+    assert (found is not None) == holds
 
 
 async def test_one_of_another_log_is_refused_and_none_is_none() -> None:

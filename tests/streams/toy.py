@@ -166,6 +166,7 @@ class Toy:
         snapshots: Snapshots | None = None,
         kind: type[Adding] = Adding,
         group: str = "",
+        watchdog_s: float = 60.0,
         **lane: Any,
     ) -> AsyncIterator[tuple[RoleWorker[Sums], Adding]]:
         """A worker that is ready, in this process."""
@@ -177,7 +178,8 @@ class Toy:
             self.state,
             **lane,
         )
-        worker = RoleWorker(config, GroupConfig(data_dir=self.folder), application, snapshots)
+        options = GroupConfig(data_dir=self.folder, watchdog_s=watchdog_s)
+        worker = RoleWorker(config, options, application, snapshots)
         await worker.start()
         try:
             await until(lambda: worker.ready and len(worker.lanes) == PARTITIONS)
