@@ -143,7 +143,7 @@ class Events(Section):
 class State(Section):
     """How much is remembered."""
 
-    user_entries_max: int = setting(2048, "distinct items remembered of a user", ge=16, le=65_535)
+    user_entries_max: int = setting(2048, "distinct items remembered of a user", ge=64, le=32_768)
     user_ttl_days: float = setting(400, "a user who is silent for longer is forgotten", gt=0)
     users_max: int = setting(
         2_000_000, "users of a lane; beyond, the longest silent are forgotten", ge=1

@@ -206,6 +206,7 @@ class UserState:
             elif number == impressions.NUMBER:
                 self._load_shown(user_id, state_format.body("shown", value))
             elif number:
+                self._room_for_chains(number)
                 pages[self._page(self.slot(user_id), number - 1)] = state_format.body("page", value)
             else:
                 heads[self.slot(user_id)] = state_format.body("head", value)
@@ -226,6 +227,11 @@ class UserState:
             self.shown.load(self.slot(user_id), packed, self.items.slots_of_keys)
         except ValueError as error:
             raise StateError(str(error)) from error
+
+    def _room_for_chains(self, pages: int) -> None:
+        """Users may have more pages than the limit allows now: it was larger once."""
+        if pages >= len(self.chain):  # one more may follow
+            self.chain = np.empty(2 * pages, np.int32)
 
     def _page(self, slot: int, number: int) -> int:
         """The page of a number in a user's chain; missing ones before it are made blank."""
@@ -387,6 +393,7 @@ class UserState:
             raise StateError(str(error)) from error
         self.lane[:] = snapshot["lane"]
         self._silent_s = 0
+        self._room_for_chains(int(self.pages["number"].max(initial=0)) + 1)
         self.ids = UserIds()
         for user_id, slot in zip(snapshot["users"], snapshot["user_slots"].tolist(), strict=True):
             self.ids.add(str(user_id), slot)

@@ -154,6 +154,17 @@ def test_lists_are_made_as_the_settings_say(tmp_path):
         rules_of(load())
 
 
+def test_the_bounds_of_a_history_are_those_of_the_state(monkeypatch):
+    from recsys.user_lanes_config import user_lanes_config
+
+    for inside in (64, 32_768):
+        settings = load(state={"user_entries_max": inside})
+        assert user_lanes_config(settings, 24).limits.entries_max == inside
+    for outside in (63, 32_769):
+        monkeypatch.setenv("RECSYS_STATE__USER_ENTRIES_MAX", str(outside))
+        assert "state.user_entries_max" in refused()
+
+
 def test_secrets_are_masked():
     class Security(Section):
         password: SecretStr = setting(SecretStr("hunter2"), "of the broker")

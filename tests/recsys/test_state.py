@@ -209,6 +209,24 @@ def test_snapshots_come_back_in_another_process():
     assert dict(again.records())[b"i3"] == dict(world.items.records())[b"i3"]
 
 
+def test_a_smaller_limit_takes_back_what_a_larger_one_wrote():
+    log = [Event("u", f"i{n}", "view", START_S + n) for n in range(1_000)]
+    world = World()
+    records = world.learn(log)[0]
+    read, restored = UserState(world.items, SMALL), UserState(world.items, SMALL)
+    read.load_records(records)
+    restored.restore(world.users.snapshot())
+    pages = len(world.users.pages)
+    assert min(len(read.chain), len(restored.chain)) > pages > len(UserState(world.items).chain) / 3
+    later = [Event("u", f"i{n}", "view", START_S + 2_000 + n) for n in range(990, 1_010)]
+    world.users = read
+    world.learn(later)
+    past = read.history(read.find("u"))
+    assert len(past.items) == 1_000  # no more than there were; the oldest give way
+    newest = [world.items.ids.names[slot] for slot in past.items[past.recent[:20]].tolist()]
+    assert newest == [f"i{n}" for n in range(1_009, 989, -1)]
+
+
 def test_inactive_users_go_whatever_the_chunks_and_leave_tombstones():
     limits = StateLimits(entries_max=64, inactive_days_max=10)
     old = [Event(f"old{n}", "i1", "view", START_S, None) for n in range(20)]
