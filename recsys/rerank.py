@@ -119,6 +119,8 @@ def _spread(
     config: RerankConfig, context: Context, items: Slots, scores: Scores, pool: NDArray[np.intp],
     k: int,
 ) -> NDArray[np.intp]:  # fmt: skip
+    if not len(pool):
+        return pool
     vectors = context.items.tables[Profile.name]["vector"]
     chosen = np.empty(min(k, len(pool)), np.intp)
     groups = groups_of(context.catalogue, items[pool])

@@ -40,6 +40,13 @@ def test_by_score_alone(context):
     assert choose(RerankConfig(), context, ITEMS[:0], scores[:0], 5).tolist() == []
 
 
+@pytest.mark.parametrize(
+    "rules", [{"category_share_max": 0.5}, {"diversity": 0.3}, {"fresh_share": 0.2}]
+)
+def test_nothing_to_choose_from_gives_nothing(context, rules):
+    assert choose(RerankConfig(**rules), context, ITEMS[:0], SCORES[:0], 5).tolist() == []
+
+
 def test_categories_are_capped(context):
     scores = np.where(ITEMS % 2 == 0, 10.0 - ITEMS, -1.0 * ITEMS).astype(np.float32)
     config = RerankConfig(category_share_max=0.5)
