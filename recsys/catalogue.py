@@ -89,10 +89,11 @@ class Catalogue:
         return slot
 
     def remove(self, item_id: str) -> None:
-        """Take a product off the list: it is no longer recommended. Unknown ids are let be."""
-        slot = self.items.find(item_id)
-        if slot == NONE:
-            return
+        """Take a product off the list: it is no longer recommended.
+
+        An id that nothing is known of yet counts: the catalogue is read before the items' state.
+        """
+        slot = self.items.slot(item_id)
         self._reserve()
         self._leave_category(slot)
         self.category[slot] = self.brand[slot] = NONE

@@ -57,6 +57,15 @@ def test_a_change_replaces_and_a_removal_takes_away(catalogue):
     assert catalogue.available[catalogue.items.find("a")]
 
 
+def test_a_removal_holds_for_what_is_heard_of_later(catalogue):
+    catalogue.remove("later")  # a tombstone alone is left, and read before the items' state
+    slot = catalogue.items.slot("later")
+    assert not catalogue.available[slot]
+    assert "later" not in {catalogue.items.ids.names[at] for at in catalogue.newest().tolist()}
+    catalogue.put(Product(item_id="later"))
+    assert catalogue.available[slot]
+
+
 def test_what_it_does_not_hold_is_available_and_named_by_its_id(catalogue):
     slot = catalogue.items.slot("zebra")
     catalogue.reserve()
