@@ -64,9 +64,9 @@ def shown(log: EvaluationLog, lists: Sequence[RankedList], horizon_ms: int) -> S
     """
     numbers = {item_id: number for number, item_id in enumerate(log.item_ids)}
     answered = _answers_by_user(log)
-    times = defaultdict(list)
+    times = defaultdict(list)  # and whether a list was made after what came at its moment
     for each in lists:
-        times[each.user_id].append(each.event_time)
+        times[each.user_id].append((each.event_time, each.trigger.kind == "event"))
     for mine in times.values():
         mine.sort()
     found = Shown([], [], [], [])
@@ -74,10 +74,13 @@ def shown(log: EvaluationLog, lists: Sequence[RankedList], horizon_ms: int) -> S
         after = each.trigger.kind == "event"
         cut = bisect_right if after else bisect_left
         mine, moment = times[each.user_id], each.event_time
-        later = bisect_right(mine, moment)
-        until = min(mine[later] if later < len(mine) else moment + horizon_ms, moment + horizon_ms)
+        later = bisect_right(mine, (moment, after))
+        until, end = moment + horizon_ms, cut
+        if later < len(mine) and mine[later][0] <= until:
+            until, answers = mine[later]
+            end = bisect_right if answers else bisect_left
         moments, items = answered.get(each.user_id, ([], []))
-        taken = set(items[cut(moments, moment) : cut(moments, until)])
+        taken = set(items[cut(moments, moment) : end(moments, until)])
         for item in each.items:
             number = numbers.get(item.item_id, -1)
             found.lists.append(at)

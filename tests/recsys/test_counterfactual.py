@@ -100,6 +100,19 @@ def test_an_answer_belongs_to_the_list_before_it():
     assert counterfactual.shown(log, before, DAY_MS).rewards == [1, 0, 0, 0, 1, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("kind", ["request", "upload"])
+def test_what_triggers_the_next_list_belongs_to_the_one_it_was_taken_from(kind):
+    log = build([event("u", "a", 0), event("u", "b", 1000), event("u", "c", 2000)])
+    asked, answer = ranked("u", 500, "abc", kind), ranked("u", 1000, "abc")
+    assert counterfactual.shown(log, [asked, answer], DAY_MS).rewards == [0, 1, 0, 0, 0, 1]
+    at_once = ranked("u", 1000, "abc", kind)
+    assert counterfactual.shown(log, [at_once, answer], DAY_MS).rewards == [0, 1, 0, 0, 0, 1]
+    # and the other way round: what comes with a request is taken from the list that it brings
+    assert counterfactual.shown(log, [ranked("u", 0, "abc"), at_once], DAY_MS).rewards == [
+        0, 0, 0, 0, 1, 1,
+    ]  # fmt: skip
+
+
 def test_broken_lists_are_named(tmp_path):
     file = tmp_path / "lists.jsonl"
     file.write_text("{}\n")
