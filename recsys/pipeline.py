@@ -356,8 +356,8 @@ class Pipeline:
             ranked = ranked.filled_up(more)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
-            ranked = include(rules, self.popularity, context, ranked)
-        return Policy(ranked, exploration(asked.variants[number].rerank, context, ranked))
+            ranked = include(rules, self.popularity, context, twins, ranked)
+        return Policy(ranked, exploration(asked.variants[number].rerank, context, twins, ranked))
 
     def variant_of(self, users: UserState, user_slot: int) -> Variant:
         """A known user's variant; strangers get the default."""

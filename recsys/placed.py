@@ -16,6 +16,7 @@ from recsys.contexts import Context
 from recsys.ranked import BY_RULE, EXPLORED, Ranked
 from recsys.rerank import RerankConfig
 from recsys.rules import Applied
+from recsys.twins import Twins
 from recsys.variants import place_of
 
 
@@ -72,31 +73,52 @@ class Policy:
         return tried.share / len(tried.pool) if item in tried.pool else 0.0
 
 
-def exploration(config: RerankConfig, context: Context, ranked: Ranked) -> Exploration | None:
+def exploration(
+    config: RerankConfig, context: Context, twins: Twins, ranked: Ranked
+) -> Exploration | None:
     """The draw for a list: among new and rare products that it may hold and does not."""
     if config.explore_share <= 0.0:
         return None
     free = np.flatnonzero(ranked.lead != BY_RULE)
     if not len(free):
         return None
-    newest = context.catalogue.newest()
+    place = int(free[-1])
+    newest = _known(context, context.catalogue.newest())
     few = context.items.tables[Popularity.name]["events"][newest] < config.fresh_events
-    pool = newest[few & context.query.usable[newest] & ~np.isin(newest, ranked.items)]
-    return Exploration(int(free[-1]), config.explore_share, pool) if len(pool) else None
+    others = twins.of(np.delete(ranked.items, place))
+    listed = np.isin(newest, ranked.items) | np.isin(newest, others)
+    pool = newest[few & context.query.usable[newest] & ~listed]
+    return Exploration(place, config.explore_share, pool) if len(pool) else None
 
 
-def include(rules: Applied, popularity: Popularity, context: Context, ranked: Ranked) -> Ranked:
-    """Each include's most popular items, where the list may hold them, take its last places."""
-    for slots, places in rules.included:
+def include(
+    rules: Applied, popularity: Popularity, context: Context, twins: Twins, ranked: Ranked
+) -> Ranked:
+    """Each include's most popular items, where the list may hold them, take its last places.
+
+    One whose twin is listed takes the twin's place, or none.
+    """
+    for included, places in rules.included:
+        slots = _known(context, included)
         missing = places - int(np.isin(ranked.items, slots).sum())
         wanted = slots[context.query.usable[slots] & ~np.isin(slots, ranked.items)]
         if missing <= 0 or not len(wanted):
             continue
-        for item in _best(popularity, context, wanted)[:missing].tolist():
-            free = np.flatnonzero((ranked.lead != BY_RULE) & ~np.isin(ranked.items, slots))
-            if len(free):
-                ranked = ranked.with_item(int(free[-1]), item, BY_RULE, 1.0)
+        for item in _best(popularity, context, wanted).tolist():
+            free = (ranked.lead != BY_RULE) & ~np.isin(ranked.items, slots)
+            if not missing or not free.any():
+                break
+            alike = np.isin(ranked.items, twins.of(np.array([item], np.int32)))
+            at = np.flatnonzero(free & alike if alike.any() else free)
+            if len(at):
+                ranked = ranked.with_item(int(at[-1]), item, BY_RULE, 1.0)
+                missing -= 1
     return ranked
+
+
+def _known(context: Context, slots: Slots) -> Slots:
+    """Those of some slots that there were when the list was asked for."""
+    return slots[slots < len(context.query.usable)]
 
 
 def _best(popularity: Popularity, context: Context, slots: Slots) -> NDArray[np.int32]:

@@ -160,7 +160,7 @@ def _with_fresh(
 def fill(popularity: Popularity, context: Context, listed: Slots, count: int) -> Slots:
     """`count` more usable items for a list that is too short: by popularity, then the newest."""
     rest = context.query.usable.copy()
-    rest[listed] = False
+    rest[listed[listed < len(rest)]] = False  # twins may be of later than the list was asked for
     slots = np.flatnonzero(rest).astype(np.int32)
     if not len(slots):
         return slots

@@ -181,3 +181,47 @@ def test_every_list_names_its_variant():
         seen[ranked.variant] += 1
     assert set(seen) == {"other", "default"}
     assert world.recommend("nobody", NOW_S, 5).variant == "default"
+
+
+@pytest.mark.parametrize("how", ["explored", "included", "filled"])
+def test_what_is_listed_after_a_list_was_asked_for_is_not_in_it(how):
+    share = 1.0 if how == "explored" else 0.0
+    world = shop(PipelineConfig(rerank=RerankConfig(repeats=True, explore_share=share)), new=1)
+    if how == "included":
+        rule = Rule(name="new", action="include", categories=["c"])
+        world.pipeline.rules = Rules([rule])
+    size = 20 if how == "filled" else 5
+    slot = world.users.find("u1")
+    asked = world.pipeline.ask(world.users, [slot], [NOW_S * 1000], size)
+    later = world.catalogue.put(Product(item_id="later", category="c"))
+    world.pipeline.vectors.twins.unite(world.items.find("i1"), np.array([later], np.int32))
+    (ranked,) = world.pipeline.answer(world.users, asked)
+    listed = ids(world, ranked)
+    assert "new0" in listed
+    assert "later" not in listed
+
+
+def test_no_twin_of_what_is_listed_is_explored():
+    world = shop(PipelineConfig(rerank=RerankConfig(repeats=True, explore_share=1.0)), new=9)
+    twins, user = world.pipeline.vectors.twins, world.users.find("u1")
+    listed = world.pipeline.policy(world.users, user, NOW_S * 1000, 5).ranked.items
+    for at, item in enumerate(listed.tolist()):
+        twins.unite(item, np.array([world.items.find(f"new{at}")], np.int32))
+    policy = world.pipeline.policy(world.users, user, NOW_S * 1000, 5)
+    assert policy.ranked.items.tolist() == listed.tolist()
+    pool = {world.items.ids.names[slot] for slot in policy.exploration.pool.tolist()}
+    assert pool == {f"new{n}" for n in range(4, 9)}  # new4 may come: its twin is what gives way
+
+
+def test_what_a_rule_brings_takes_its_twins_place():
+    world = shop(PipelineConfig(rerank=RerankConfig(repeats=True)), new=2)
+    plain = ids(world, world.recommend("u1", NOW_S, 5))
+    twin = np.array([world.items.find("new0")], np.int32)
+    world.pipeline.vectors.twins.unite(world.items.find(plain[1]), twin)
+    rule = Rule(name="new", action="include", categories=["c"], places=2)
+    world.pipeline.rules = Rules([rule])
+    listed = ids(world, world.recommend("u1", NOW_S, 5))
+    assert listed == [plain[0], "new0", *plain[2:4], "new1"]
+    world.pipeline.vectors.twins.unite(world.items.find("new1"), twin)
+    listed = ids(world, world.recommend("u1", NOW_S, 5))
+    assert len({"new0", "new1", plain[1]} & set(listed)) == 1
