@@ -257,7 +257,9 @@ class Settings(BaseSettings):
         24, "lanes: partitions of the topics keyed by user; fixed for good, but a generation other"
         " than main may have another number, and reads a mirror", ge=1, le=1000,
     )  # fmt: skip
-    item_partitions: int = setting(1, "partitions of the topics keyed by item", ge=1, le=100)
+    item_partitions: int = setting(
+        1, "partitions of the topics keyed by item: one, for they have one writer", ge=1, le=1
+    )
     replication: int = setting(1, "copies of each partition", ge=1, le=9)
     data_dir: Path = setting(Path(".recsys"), "folder of snapshots and encoders")
     worker: Worker = Worker()

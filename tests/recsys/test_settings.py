@@ -77,6 +77,7 @@ def test_lists_and_weights_come_from_variables(monkeypatch):
         ("RECSYS_BROKER", "kafka", "broker (RECSYS_BROKER): 'kafka' is not host:port"),
         ("RECSYS_BROKER", "a:9092,b:99999", "'b:99999' is not host:port"),
         ("RECSYS_PREFIX", "Shop_1", "prefix (RECSYS_PREFIX)"),
+        ("RECSYS_ITEM_PARTITIONS", "2", "item_partitions (RECSYS_ITEM_PARTITIONS)"),
     ],
 )
 def test_a_wrong_variable_is_named(monkeypatch, name, value, told):
