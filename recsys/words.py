@@ -27,6 +27,8 @@ class Words:
         self.of_item: NDArray[np.int32] = np.full((64, WORDS_MAX), NONE, np.int32)
         self.counts: NDArray[np.int32] = np.zeros(64, np.int32)  # products of each word
         self.sharers: NDArray[np.int32] = np.full((64, SHARERS), NONE, np.int32)
+        self._entered: NDArray[np.int32] = np.zeros(64, np.int32)  # sharers a word ever had
+        self._left: set[int] = set()  # slots that lost a word: it may remember them
         self._loud = Scratch(np.float32)
         self._heard = Scratch(np.int32)
 
@@ -37,18 +39,30 @@ class Words:
         self.of_item = _room(self.of_item, slot + 1, NONE)
         self.counts = _room(self.counts, len(self._codes), 0)
         self.sharers = _room(self.sharers, len(self._codes), NONE)
-        had = set(self.of_item[slot].tolist())
+        self._entered = _room(self._entered, len(self._codes), 0)
+        had = self.of_item[slot].tolist()
         for code in codes:
             if code not in had:
-                self.sharers[code, self.counts[code] % SHARERS] = slot
                 self.counts[code] += 1
+                if slot not in self._left or slot not in self.sharers[code]:
+                    self.sharers[code, self._entered[code] % SHARERS] = slot
+                    self._entered[code] += 1
+        self._lose(slot, [code for code in had if code not in codes])
         self.of_item[slot] = NONE
         self.of_item[slot, : len(codes)] = codes
 
     def clear(self, slot: int) -> None:
         """A product without words, as one that is gone."""
         if slot < len(self.of_item):
+            self._lose(slot, self.of_item[slot].tolist())
             self.of_item[slot] = NONE
+
+    def _lose(self, slot: int, codes: Iterable[int]) -> None:
+        """A product lost words. They remember it until newer ones take its place among them."""
+        lost = [code for code in codes if code != NONE]
+        if lost:
+            self.counts[lost] -= 1
+            self._left.add(slot)
 
     def reserve(self, size: int) -> None:
         """Room for so many slots."""
