@@ -128,7 +128,8 @@ class LooksAlike:
         if photo is None or not len(self.vectors):
             return empty_answer()
         allow = context.allowed
-        code = context.catalogue.categories.codes.get(photo.category, NONE)
+        codes = context.catalogue.categories.codes
+        code = codes.get(photo.category, NONE) if photo.category else NONE
         if code != NONE:
             same = context.catalogue.category[: len(context.items)] == code
             allow = same if allow is None else allow & same

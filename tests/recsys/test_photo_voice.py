@@ -108,6 +108,11 @@ def test_the_photos_category_is_a_filter_and_in_the_reason(world):
     assert of_image(unheard_of)[0] == "hat-0", "a category the catalogue lacks is no filter"
 
 
+def test_a_photo_without_a_category_is_not_of_the_category_without_a_name(world):
+    world.catalogue.put(Product(item_id="shoe-1", title="shoe-1", category=""))
+    assert [line.item_id for line in lines(world, photo_of(0))] == ["hat-0", "shoe-0", "shoe-1"]
+
+
 def test_a_requests_filter_holds_for_photos_too(world):
     found = lines(world, photo_of(0), filter=CandidateFilter(categories=["shoe"]))
     assert [line.item_id for line in found][:2] == ["shoe-0", "shoe-1"]
