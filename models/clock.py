@@ -2,7 +2,8 @@
 
 Half-lives counted in events fit a quiet shop and a busy one, and nothing fades overnight when
 nobody shops. An event in order reads the newest count; a late one reads the count of its own
-time, between checkpoints that are thinned by half whenever they are full.
+time, between checkpoints that are thinned by half whenever they are full. A time that nobody else
+reaches for long was one clock's mistake: it is dropped, or all that follows would count as late.
 """
 
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from models.kernels import kernel
 
 CHECKPOINTS = 256
+ALONE_EVENTS = 1_000  # after so many that do not reach them a few newest checkpoints are mistaken
+ALONE_MAX = 4  # of more checkpoints none is: those who come late are a log of the past
 ERA_HALVINGS = (
     16.0  # renormalise every 16 half-lives: weights stay below 2**16, well inside float32
 )
@@ -63,6 +66,13 @@ def _advance(times_s: Any, checkpoints_s: Any, counts: Any, meta: Any, out: Any)
     for e in range(len(times_s)):
         meta[0] += 1.0
         held = int(meta[1])
+        if (
+            held > 1 and meta[0] - counts[held - 1] > meta[2] + ALONE_EVENTS
+            and checkpoints_s[max(held - 1 - ALONE_MAX, 0)] <= times_s[e]
+        ):  # fmt: skip
+            while checkpoints_s[held - 1] > times_s[e]:
+                held -= 1
+            meta[1] = held
         if held == 0 or times_s[e] >= checkpoints_s[held - 1]:
             out[e] = meta[0]
             if held > 0 and times_s[e] == checkpoints_s[held - 1]:

@@ -67,3 +67,22 @@ def test_sums_in_eras_equal_plain_exponential_decay(half_life, start, gaps):
 def test_without_a_half_life_nothing_fades():
     assert era_of(1e12, 0.0) == 0
     assert weight_at(1e12, 0.0, 0) == 1.0
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_a_few_events_ahead_of_all_stop_the_clock_for_a_while_only(ahead):
+    behind = np.zeros(20_000)
+    for first in range(5_000, 5_064):  # not every event lays a checkpoint
+        times = np.arange(20_000, dtype=np.uint32)
+        times[first : first + ahead] += 86_400
+        counted = ActivityClock().advance(times)
+        behind = np.maximum(behind, np.arange(1, len(times) + 1) - counted)
+    assert behind[:6_000].max() > 500
+    assert behind[7_000:].max() == 0
+
+
+def test_a_log_of_the_past_counts_as_what_it_is_however_long():
+    clock = ActivityClock()
+    clock.advance(np.arange(20_000, dtype=np.uint32))
+    past = clock.advance(np.arange(2_000, 12_000, dtype=np.uint32))
+    assert np.abs(past - np.arange(2_000, 12_000)).max() < 200
