@@ -349,15 +349,16 @@ class Pipeline:
     def _finished(self, asked: Asked, number: int, ranked: Ranked) -> Policy:
         """A list filled up, with what rules put into it, and what is tried out in it."""
         context, twins = asked.contexts[number], self.vectors.twins
+        rerank = asked.variants[number].rerank
         if len(ranked) < asked.k:
-            listed = np.concatenate([ranked.items, twins.of(ranked.items)])
-            more = fill(self.popularity, context, listed, asked.k - len(ranked))
+            barred = twins.of(ranked.items)
+            more = fill(rerank, self.popularity, context, ranked.items, barred, asked.k)
             more = more[twins.single(more, np.zeros(len(more), np.float32))]
             ranked = ranked.filled_up(more)
         rules = self.rules.over(self.catalogue)
         if rules is not None:
             ranked = include(rules, self.popularity, context, twins, ranked)
-        return Policy(ranked, exploration(asked.variants[number].rerank, context, twins, ranked))
+        return Policy(ranked, exploration(rerank, context, twins, ranked))
 
     def variant_of(self, users: UserState, user_slot: int) -> Variant:
         """A known user's variant; strangers get the default."""

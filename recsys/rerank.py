@@ -124,11 +124,32 @@ def _spread(
     vectors = context.items.tables[Profile.name]["vector"]
     chosen = np.empty(min(k, len(pool)), np.intp)
     groups = groups_of(context.catalogue, items[pool])
-    most = np.array([max(1, int(share * k)) for share in config.caps])
     count = _greedy(
-        items[pool], scores[pool], groups, most, vectors, config.diversity, chosen
+        items[pool], scores[pool], groups, _most(config, k), vectors, config.diversity, chosen
     )  # fmt: skip
     return pool[chosen[:count]]
+
+
+def _most(config: RerankConfig, k: int) -> NDArray[np.int64]:
+    """How many of a category, a brand, a band of prices a list of k may hold."""
+    return np.array([max(1, int(share * k)) for share in config.caps])
+
+
+def _fitting(
+    groups: NDArray[np.int32], held: NDArray[np.int32], most: NDArray[np.int64], count: int
+) -> NDArray[np.intp]:
+    """The first rows of `groups`, `count` at most, that a list may take to those it has `held`."""
+    fits, chosen = np.ones(len(groups), np.bool_), list[int]()
+    while True:
+        for group, codes in enumerate(held.T):
+            known, times = np.unique(codes[codes != NONE], return_counts=True)
+            full = known[times >= most[group]]
+            fits &= ~np.isin(groups[:, group], full)
+        if len(chosen) == count or not fits.any():
+            return np.array(chosen, np.intp)
+        chosen.append(int(fits.argmax()))
+        fits[chosen[-1]] = False
+        held = np.vstack([held, groups[chosen[-1]]])
 
 
 def groups_of(catalogue: Catalogue, items: Slots) -> NDArray[np.int32]:
@@ -144,29 +165,49 @@ def _with_fresh(
     config: RerankConfig, context: Context, items: Slots, listed: NDArray[np.intp],
     order: NDArray[np.intp], k: int,
 ) -> NDArray[np.intp]:  # fmt: skip
-    """The list's last places go to the best new or rare candidates, as many as are missing."""
+    """The list's last places go to the best new or rare candidates, as many as are missing.
+
+    As many of them as caps let in beside what does not give way.
+    """
     fresh = context.items.tables[Popularity.name]["events"][items] < config.fresh_events
     listed = listed[:k]
     missing = int(np.ceil(config.fresh_share * k)) - int(fresh[listed].sum())
-    others = order[fresh[order] & ~np.isin(order, listed)][: max(missing, 0)]
-    if not len(others):
-        return listed
+    others = order[fresh[order] & ~np.isin(order, listed)]
     room = k - len(listed)
     known = np.flatnonzero(~fresh[listed])
-    giving_way = known[len(known) - max(len(others) - room, 0) :]
-    return np.concatenate([np.delete(listed, giving_way), others])[:k]
+    groups, most = groups_of(context.catalogue, items), _most(config, k)
+    wanted = min(max(missing, 0), len(others), room + len(known))
+    while wanted > 0:
+        stay = np.delete(listed, known[len(known) - max(wanted - room, 0) :])
+        new = others[_fitting(groups[others], groups[stay], most, wanted)]
+        if len(new) == wanted:
+            return np.concatenate([stay, new])
+        wanted = len(new)  # who gave way for the others comes back
+    return listed
 
 
-def fill(popularity: Popularity, context: Context, listed: Slots, count: int) -> Slots:
-    """`count` more usable items for a list that is too short: by popularity, then the newest."""
+def fill(
+    config: RerankConfig, popularity: Popularity, context: Context, listed: Slots, barred: Slots,
+    k: int,
+) -> Slots:  # fmt: skip
+    """More usable items, none `barred`, for a list that is short of k.
+
+    By popularity, then the newest; what caps keep out only where the list would stay short.
+    """
     rest = context.query.usable.copy()
-    rest[listed[listed < len(rest)]] = False  # twins may be of later than the list was asked for
+    rest[listed] = False
+    rest[barred[barred < len(rest)]] = False  # some may be newer than what the list was asked for
     slots = np.flatnonzero(rest).astype(np.int32)
     if not len(slots):
         return slots
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
-    return slots[np.lexsort((-slots, -scores))[:count]]
+    slots, count = slots[np.lexsort((-slots, -scores))], k - len(listed)
+    if min(config.caps) < 1.0:
+        held, groups = groups_of(context.catalogue, listed), groups_of(context.catalogue, slots)
+        fitting = _fitting(groups, held, _most(config, k), count)
+        slots = np.concatenate([slots[fitting], np.delete(slots, fitting)])
+    return slots[:count]
 
 
 def lift_rare(

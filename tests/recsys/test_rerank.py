@@ -116,12 +116,44 @@ def test_the_best_of_several_lists_at_once_are_those_of_each(context):
 
 
 def test_short_lists_are_filled_by_popularity(world, context):
-    listed = np.array([0, 1], np.int32)
-    more = fill(world.pipeline.popularity, context, listed, 6)
+    listed, none = np.array([0, 1], np.int32), ITEMS[:0]
+    more = fill(RerankConfig(), world.pipeline.popularity, context, listed, none, 8)
     assert len(more) == 6
     assert not set(more.tolist()) & {0, 1}
     assert set(more[:4].tolist()) == {2, 3, 4, 5}
     assert more[4:].tolist() == [11, 10]
+    barred = np.array([11, 99], np.int32)  # a twin, and one of later
+    more = fill(RerankConfig(), world.pipeline.popularity, context, listed, barred, 8)
+    assert more[4:].tolist() == [10, 9]
+
+
+def test_what_fills_a_list_fits_its_caps_while_anything_does(world, context):
+    def filled(k, *listed, share=0.5):
+        config = RerankConfig(category_share_max=share)
+        held = np.array(listed, np.int32)
+        more = fill(config, world.pipeline.popularity, context, held, ITEMS[:0], k)
+        return [int(slot) % 2 for slot in more]  # odd and even are the two categories
+
+    assert filled(6, 0, 2, 4) == [1, 1, 1]
+    assert sorted(filled(8, 0, 2, 1)) == [0, 0, 1, 1, 1]
+    assert len(filled(4, 0, 1, share=0.2)) == 2  # nothing fits, and yet the list is filled
+    assert len(filled(20)) == 12
+
+
+def test_the_new_fit_their_caps_or_stay_out(context):
+    """Items 6 to 11 are new, and every second one is of the same category."""
+    config = RerankConfig(category_share_max=0.5, fresh_share=0.5)
+    for order in (SCORES, SCORES[::-1].copy()):
+        listed = choose(config, context, ITEMS, order, 6)
+        assert sorted(listed % 2) == [0, 0, 0, 1, 1, 1]
+        assert (listed >= 6).sum() >= 3
+    mine = np.array([0, 2, 4, 1, 3, 6, 8, 10], np.int32)  # the new are all even
+    listed = mine[choose(config, context, mine, SCORES[:8], 6)]
+    assert sorted(listed % 2) == [0, 0, 0, 1, 1]
+    only = np.array([0, 2, 6, 8], np.int32)
+    listed = only[choose(RerankConfig(category_share_max=0.5, fresh_share=0.5), context, only,
+                         SCORES[:4], 4)]  # fmt: skip
+    assert len(listed) == 2
 
 
 def test_spread_lists_are_served(world):
