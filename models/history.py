@@ -17,6 +17,7 @@ RECENT_SIZE = 64
 CONTEXT_SIZE = 16
 EVENT_KEYS_SIZE = 16
 WEIGHT_UNIT = 64  # an entry's weight is in 1/64
+ORDERS = 1 << 3 | 1 << 4  # purchases and returns, by their places in streams.events.EVENT_TYPES
 STAGE_STEPS = 16.0
 NO_ENTRY = 65535
 ENTRIES_MAX = 32768
@@ -176,8 +177,9 @@ def apply_events(
         entry.first_s[at] = min(entry.first_s[at], time_s)
         entry.last_s[at] = max(entry.last_s[at], time_s)
         entry.count[at] = min(int(entry.count[at]) + 1, 65535)
-        entry.weight[at] = min(max(int(entry.weight[at]) + int(weights[e]), -32768), 32767)
         entry.types[at] |= 1 << types[e]
+        weight = weight_after(int(entry.weight[at]), int(weights[e]), int(entry.types[at]))
+        entry.weight[at] = min(max(weight, -32768), 32767)
         if moves:
             _drop_recent(head.recent, found)
             place = 0
@@ -191,6 +193,20 @@ def apply_events(
                     head.recent[j] = head.recent[j - 1]
                 head.recent[place] = found
     return stop
+
+
+@kernel
+def weight_after(before: int, weight: int, types: int) -> int:
+    """An item's weight after one more event; where it is not above 0 the item is not wanted.
+
+    What is disliked or given back takes back all that was said before, and what then outweighs it
+    begins anew. Where orders alone are known, one piece may go back and others stay.
+    """
+    after = before + weight
+    if weight < 0:
+        some_stay = types & ~ORDERS == 0 and after >= -weight
+        return after if some_stay else min(before, weight)
+    return weight if before < 0 <= after else after
 
 
 @kernel
@@ -261,7 +277,7 @@ def newest_liked(
 
     Returns how many.
 
-    A weight is the sum of the item's events, at most 1, times `position_decay` per place; the
+    A weight is what the item's events say, at most 1, times `position_decay` per place; the
     user's own speak softly (a tenth) behind `first`.
     """
     count, decay = 0, 1.0

@@ -31,7 +31,7 @@ def gather(
     Users speak by their newest liked items, behind those a list is to be similar to: in `queries`
     by 16 of them, each `position_decay` as loud as the one before it; in `longer` by all that are
     kept, as loud as their weights. Out of what is `listable` go what a user dislikes or gave back
-    (the sum of its events is not positive), and what they had.
+    (its weight is not positive), and what they had.
 
     Args:
         slots: users, -1: a stranger.

@@ -18,7 +18,7 @@ class UserHistory:
     first_s: NDArray[np.uint32]  # (n,)
     last_s: NDArray[np.uint32]  # (n,)
     counts: NDArray[np.uint16]  # (n,)
-    weights: NDArray[np.float32]  # (n,), sums of event weights; negative: disliked
+    weights: NDArray[np.float32]  # (n,), what the events say; negative: disliked
     types: NDArray[np.uint16]  # (n,), one bit a type of event
     recent: NDArray[np.int32]  # (m,), indices into the above, newest first, m <= 64
 

@@ -1,15 +1,18 @@
 """One user's past, event by event; the whole is held to plain dictionaries in recsys/test_state."""
 
 import numpy as np
+import pytest
 
 from models.columns import Table
 from models.history import (
     CONTEXT_SIZE,
     HEAD_COLUMNS,
+    ORDERS,
     PAGE_COLUMNS,
     RECENT_SIZE,
     read_history,
 )
+from recsys.event_batch import TYPE_CODES
 from tests.recsys.logs import START_S, Event, World, batch_of
 
 
@@ -63,3 +66,31 @@ def test_a_head_may_be_read_before_its_pages():
     room = [np.empty(64, dtype) for dtype in ("i4", "u4", "u4", "u2", "f4", "u2")]
     recent = np.empty(RECENT_SIZE, np.int32)
     assert read_history(slot, heads.rows, pages.rows, *room, recent) == (0, 0)
+
+
+FUNNEL = ("view", "click", "cart", "purchase")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "weight"),
+    [
+        (("view", "cart", "purchase", "return"), -1.0),
+        ((*FUNNEL, "view", "view", "return"), -1.0),
+        (("view",) * 9 + ("dislike",), -1.0),
+        (("dislike", "dislike", "view"), -0.75),
+        (("purchase", "return", "purchase"), 1.0),
+        (("view", "purchase", "return", "view", "view", "view", "view"), 0.25),
+        (("purchase", "purchase", "purchase", "return"), 2.0),
+        (("purchase", "purchase", "return", "return"), -1.0),
+        (("view", "purchase", "purchase", "return"), -1.0),
+        (("return",), -1.0),
+    ],
+)
+def test_what_is_given_back_or_disliked_takes_back_what_was_said(kinds, weight):
+    world = World()
+    world.learn([Event("u", "i", kind, START_S + n) for n, kind in enumerate(kinds)])
+    assert world.users.history(world.users.find("u")).weights == pytest.approx(weight, abs=0.03)
+
+
+def test_orders_are_purchases_and_returns():
+    assert 1 << TYPE_CODES["purchase"] | 1 << TYPE_CODES["return"] == ORDERS

@@ -45,12 +45,21 @@ def oracle(log, entries_max):
             del entries[oldest]
         entry = entries.setdefault(
             event.item,
-            {"item": event.item, "count": 0, "first": event.time_s, "last": 0, "weight": 0},
-        )
+            {"item": event.item, "count": 0, "first": event.time_s, "last": 0, "weight": 0,
+             "types": set()},
+        )  # fmt: skip
         entry["count"] += 1
         entry["first"] = min(entry["first"], event.time_s)
         entry["last"] = max(entry["last"], event.time_s)
-        entry["weight"] += round(weight * history.WEIGHT_UNIT)
+        weight = round(weight * history.WEIGHT_UNIT)
+        entry["types"].add(event.type)
+        after = entry["weight"] + weight
+        some_stay = entry["types"] <= {"purchase", "return"} and after >= -weight
+        if weight < 0 and not some_stay:
+            after = min(entry["weight"], weight)
+        elif weight > 0 and entry["weight"] < 0 <= after:
+            after = weight
+        entry["weight"] = after
     return users
 
 
