@@ -326,7 +326,8 @@ class UserState:
     def forget(self, user_id: str, until_s: int) -> bool:
         """Forget a user whose events, or some of them, lie at or before a second; whether one did.
 
-        A user who is all newer came back since, and stays.
+        A user who is all newer came back since, and stays. Of others what is newer goes too: their
+        sums cannot be taken apart.
         """
         slot = self.find(user_id)
         if slot == NONE or int(self.heads["first_s"][slot]) > until_s:

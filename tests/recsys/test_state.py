@@ -265,6 +265,16 @@ def test_inactive_users_go_whatever_the_chunks_and_leave_tombstones():
     assert {restored.digest()} == digests
 
 
+def test_whoever_is_forgotten_goes_whole_unless_all_they_did_is_newer():
+    world = World()
+    world.learn([Event("u", "a", "view", START_S), Event("u", "b", "view", START_S + 1_000)])
+    world.learn([Event("v", "a", "view", START_S + 1_000)])
+    assert world.users.forget("u", START_S + 500)
+    assert world.users.find("u") == -1
+    assert not world.users.forget("v", START_S + 500)
+    assert world.users.find("v") != -1
+
+
 def test_a_sweep_looks_at_nobody_while_nobody_can_go(monkeypatch):
     """A million users are not to be looked at every 4,096 events."""
     looked = []
