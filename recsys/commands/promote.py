@@ -23,7 +23,7 @@ def promote(
     """
     from recsys.promotion import promote as take_over
 
-    done = run(take_over(settings(), generation, lag_max))
+    done = run(take_over(settings(generation=generation), generation, lag_max))
     if as_json:
         print_json(done.as_json())
         return

@@ -89,13 +89,13 @@ def replay(
     if shadow is not None:
         if file is not None or topic is not None or prefix is not None:
             raise typer.BadParameter("--shadow goes without FILE, --topic and --prefix")
-        _shadow(given, shadow, as_json)
+        _shadow(settings(generation=shadow), as_json)
         return
     if changes or reason:
         raise typer.BadParameter("--set and --reason go with --dlq")
     if (file is None) == (topic is None):
         raise typer.BadParameter("say what to replay: a FILE, --topic or --dlq")
-    target = given.model_copy(update={"prefix": prefix}) if prefix else given
+    target = settings(prefix=prefix) if prefix is not None else given
     if file is not None:
         if from_offset is not None or from_time is not None:
             raise typer.BadParameter("--from-offset and --from-time go with --topic")
@@ -106,12 +106,12 @@ def replay(
         _topic(target, topic, from_offset, start_ms, speed, by_time, limit, dry_run, as_json)
 
 
-def _shadow(given: Settings, generation: str, as_json: bool) -> None:
+def _shadow(mine: Settings, as_json: bool) -> None:
     """Read the whole log into a generation's own topics; then say how it differs."""
     from recsys.shadow import compare, live_generation, rebuild
     from recsys.worker import configure_logging
 
-    mine = given.model_copy(update={"generation": generation})
+    generation = mine.generation
 
     async def work() -> Any:
         live = await live_generation(mine)

@@ -132,6 +132,20 @@ def test_a_wrong_setting_is_named_and_exits_with_2(monkeypatch):
     assert "worker.roles.0" in usage_error("worker", "--role", "cooking")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["replay", "--shadow", "V2"], "generation (RECSYS_GENERATION)"),
+        (["promote", "V2"], "generation (RECSYS_GENERATION)"),
+        (["replay", "a.csv", "--prefix", "Shop_1"], "prefix (RECSYS_PREFIX)"),
+        (["replay", "a.csv", "--prefix", ""], "prefix (RECSYS_PREFIX)"),
+    ],
+)
+def test_a_name_on_the_command_line_is_checked_as_its_setting_is(tmp_path, arguments, told):
+    (tmp_path / "a.csv").write_text("userId,movieId,timestamp\n1,2,1700000000\n")
+    assert told in usage_error(*arguments)
+
+
 def test_config_prints_the_effective_settings(tmp_path, monkeypatch):
     (tmp_path / "recsys.toml").write_text("partitions = 6")
     monkeypatch.setenv("RECSYS_WORKER__WEB_PORT", "7000")
