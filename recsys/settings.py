@@ -39,6 +39,7 @@ PREFIX = "RECSYS_"
 CONFIG_VARIABLE = "RECSYS_CONFIG"  # path of the file, where it is not ./recsys.toml
 CONFIG_FILE = "recsys.toml"
 MAIN = "main"  # the generation that writes the live lists until another is promoted
+TABLES = {"events.weights": '{"view": 0.3}', "rank.variants": '{"wide.toml": 0.5}'}
 DAY_MS = 24 * 60 * 60 * 1000
 
 Role = Literal["behaviour", "items", "images"]
@@ -329,9 +330,10 @@ def load(file: Path | None = None, **given: Any) -> Settings:
     class Loaded(Settings):
         model_config = SettingsConfigDict(toml_file=path)
 
-    unknown = [_unknown_variable(name) for name in unknown_variables(os.environ)]
-    if unknown:
-        raise SettingsError("\n".join(unknown))
+    wrong = [_unknown_variable(name) for name in unknown_variables(os.environ)]
+    wrong += unread_tables(os.environ)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     try:
         return Loaded(**given)
     except ValidationError as error:
@@ -367,6 +369,23 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         and name.upper() not in known
         and not name.upper().startswith(maps)
     )
+
+
+def unread_tables(environ: Mapping[str, str]) -> list[str]:
+    """What is wrong with the variables that hold a whole table, a sentence each."""
+    examples = {variable_of(path): example for path, example in TABLES.items()}
+    return [
+        f"{name} must be a table in JSON, as {examples[name.upper()]}"
+        for name, value in sorted(environ.items())
+        if value and name.upper() in examples and not _is_table(value)
+    ]
+
+
+def _is_table(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def leaves(section: type[BaseModel] = Settings, stem: str = "") -> Iterator[tuple[str, Any]]:

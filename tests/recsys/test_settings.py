@@ -48,6 +48,15 @@ def test_the_file_may_be_named(monkeypatch, tmp_path):
     assert "none.toml is not there" in refused()
 
 
+def test_every_table_has_an_example_that_can_be_read(monkeypatch):
+    assert {path for path, kind in module.leaves() if kind == dict[str, float]} == set(
+        module.TABLES
+    )
+    for path, example in module.TABLES.items():
+        monkeypatch.setenv(module.variable_of(path), example)
+    assert (load().events.weights["view"], load().rank.variants) == (0.3, {"wide.toml": 0.5})
+
+
 def test_lists_and_weights_come_from_variables(monkeypatch):
     monkeypatch.setenv("RECSYS_WORKER__ROLES", "items, behaviour")
     monkeypatch.setenv("RECSYS_RANK__SOURCES", '["popular"]')
@@ -78,6 +87,14 @@ def test_lists_and_weights_come_from_variables(monkeypatch):
         ("RECSYS_BROKER", "a:9092,b:99999", "'b:99999' is not host:port"),
         ("RECSYS_PREFIX", "Shop_1", "prefix (RECSYS_PREFIX)"),
         ("RECSYS_ITEM_PARTITIONS", "2", "item_partitions (RECSYS_ITEM_PARTITIONS)"),
+        (
+            "RECSYS_EVENTS__WEIGHTS",
+            "{view = 0.3}",
+            """RECSYS_EVENTS__WEIGHTS must be a table in \
+JSON, as {"view": 0.3}""",
+        ),
+        ("RECSYS_RANK__VARIANTS", "[1]", "RECSYS_RANK__VARIANTS must be a table in JSON, as {"),
+        ("RECSYS_EVENTS__WEIGHTS", '{"view": "x"}', "events.weights.view"),
     ],
 )
 def test_a_wrong_variable_is_named(monkeypatch, name, value, told):
