@@ -14,6 +14,7 @@ from models.mf import VectorModel
 from models.popularity import Popularity
 from models.profile import Profile
 from recsys.item_state import ItemState
+from recsys.settings import SettingsError
 from recsys.sources import Category, Learned, LooksAlike, Newest, Own, Popular, ReadsAlike
 from recsys.speakers import Reading, Source
 from recsys.vectors import ProductVectors
@@ -25,7 +26,7 @@ REASONS = {
 }
 
 
-class UnknownSourceError(ValueError):
+class UnknownSourceError(SettingsError):
     """A source was asked for that neither this package nor an installed one has."""
 
 
@@ -85,5 +86,6 @@ def choose_sources(
     missing = [name for name in names if name not in own and name not in others]
     if missing:
         known = ", ".join([*own, *others])
-        raise UnknownSourceError(f"no source is called {missing[0]!r}; there are {known}")
+        told = f"no source is called {missing[0]!r}; there are {known}"
+        raise UnknownSourceError(f"rank.sources (RECSYS_RANK__SOURCES): {told}")
     return tuple(own[name] if name in own else others[name]() for name in names)

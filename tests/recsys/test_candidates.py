@@ -26,7 +26,7 @@ def test_sources_are_chosen_by_name():
     world = World()
     chosen = choose_sources(("newest", "popularity"), world.items, world.pipeline.vectors)
     assert [source.name for source in chosen] == ["newest", "popularity"]
-    with pytest.raises(UnknownSourceError, match="nonsense"):
+    with pytest.raises(UnknownSourceError, match=r"rank\.sources .*'nonsense'"):
         choose_sources(("nonsense",), world.items, world.pipeline.vectors)
 
 

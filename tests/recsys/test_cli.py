@@ -146,6 +146,18 @@ def test_a_name_on_the_command_line_is_checked_as_its_setting_is(tmp_path, argum
     assert told in usage_error(*arguments)
 
 
+def test_a_source_that_nobody_offers_is_a_wrong_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_RANK__SOURCES", "foo")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    rows = [f"{n % 3},{n % 5},{1_700_000_000 + n}" for n in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["userId,movieId,timestamp", *rows]))
+    assert "rank.sources (RECSYS_RANK__SOURCES): no source" in usage_error("evaluate", "a.csv")
+    worker = [sys.executable, "-m", "recsys", "worker"]
+    done = subprocess.run(worker, check=False, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "rank.sources (RECSYS_RANK__SOURCES): no source is called 'foo'" in done.stderr
+
+
 def test_config_prints_the_effective_settings(tmp_path, monkeypatch):
     (tmp_path / "recsys.toml").write_text("partitions = 6")
     monkeypatch.setenv("RECSYS_WORKER__WEB_PORT", "7000")
