@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from recsys.commands.common import (
@@ -299,6 +300,7 @@ def _dead_letters(
     as_json: bool,
 ) -> None:
     from streams import topics
+    from streams.codec import REASONS
     from streams.repair import send_back
 
     name = (topic or topics.BEHAVIOUR.name(given.prefix)).removesuffix(".dlq")
@@ -307,6 +309,12 @@ def _dead_letters(
     )
     if found is None:
         raise typer.BadParameter(f"{name} has no dead letters under the prefix {given.prefix}")
+    if reason is not None and reason not in REASONS:
+        raise typer.BadParameter(f"{reason!r} is no reason; they are {', '.join(REASONS)}")
+    known = _fields(found)
+    if strange := [field for field in changes if field not in known]:
+        they = f"they are {', '.join(known)}" if known else "its bodies are not mended"
+        raise typer.BadParameter(f"{strange[0]!r} is no field of {name}; {they}")
     outcome = run(
         send_back(
             connection(given), found, given.prefix, given.application, changes=changes,
@@ -336,6 +344,13 @@ def _dead_letters(
     )
     if rows:
         print_table("", rows[:KEPT_SHOWN], ["letter", "reason", "field", "why"])
+
+
+def _fields(topic: "Topic") -> tuple[str, ...]:
+    """The fields of a topic's bodies that `--set` can mend."""
+    if topic.encoding != "json" or topic.struct is None:
+        return ()
+    return tuple(field.encode_name for field in msgspec.structs.fields(topic.struct))
 
 
 def _time_ms(text: str) -> int:

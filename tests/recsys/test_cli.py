@@ -107,6 +107,12 @@ def test_debug_shows_where_an_error_came_from():
         (["replay", "a.csv", "--from-offset", "3"], "go with --topic"),
         (["replay", "a.csv", "--set", "a=b"], "go with --dlq"),
         (["replay", "--dlq", "--set", "a"], "'a' is not field=value"),
+        (["replay", "--dlq", "--set", "nix=1"], "'nix' is no field of recsys.behaviour.v1; they"),
+        (
+            ["replay", "--dlq", "--topic", "recsys.image-uploads.v1", "--set", "user_id=1"],
+            "'user_id' is no field of recsys.image-uploads.v1; its bodies are not mended",
+        ),
+        (["replay", "--dlq", "--reason", "nix"], "'nix' is no reason; they are not-json"),
         (["replay", "--dlq", "a.csv"], "--dlq goes without FILE"),
         (["replay", "--dlq", "--topic", "recsys.user-state.v1"], "has no dead letters"),
         (["replay", "--topic", "recsys.behaviour.v1"], "say --prefix"),
