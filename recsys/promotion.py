@@ -42,8 +42,9 @@ class Promotion:
 async def promote(settings: Settings, generation: str, lag_max: int) -> Promotion:
     """Mark the inputs: from here on `generation` writes the lists. Raises PromotionError.
 
-    Refused where it is more than `lag_max` records of behaviour behind, for its lists would come
-    late; `main` or any other generation is gone back to in the same way.
+    Refused where none of its workers runs, for nobody would write lists, and where it is more than
+    `lag_max` records of behaviour behind, for they would come late; `main` or any other generation
+    is gone back to in the same way.
     """
     connection = settings.connection()
     partitions = await live_partitions(settings)
@@ -53,6 +54,11 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
     before = control.latest(settings.prefix)
     if before == generation:
         raise PromotionError(f"{generation} writes the live lists already")
+    # Offsets alone do not tell: those of `replay --shadow` are fresh, and it has ended.
+    if not await admin.group_members(connection, f"{target.own_application}-behaviour"):
+        raise PromotionError(
+            f"no worker of {generation} runs: start its workers first, {_start(target)}"
+        )
     behind = await events_behind(connection, target, partitions)
     if behind > lag_max:
         raise PromotionError(
@@ -112,6 +118,12 @@ async def lags(connection: Connection, group: str, topic: str, partitions: int) 
         await consumer.stop()
     # Markers of transactions take an offset each that nobody commits: they may show as lag.
     return [max(0, ends[TopicPartition(*at)] - done[at]) for at in places]
+
+
+def _start(target: Settings) -> str:
+    if target.generation == MAIN:
+        return "recsys worker"
+    return f"RECSYS_GENERATION={target.generation} recsys worker --role behaviour --role items"
 
 
 async def _check_topics(connection: Connection, target: Settings, partitions: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -175,6 +176,16 @@ async def find_topics(connection: Connection, names: Sequence[str]) -> dict[str,
         for each in described
         if each["partitions"]
     }
+
+
+async def group_members(connection: Connection, group: str) -> int:
+    """How many are in a consumer group now; 0 where there is no such group. Raises AdminError."""
+    async with admin_client(connection) as client:
+        (response,) = await client.describe_consumer_groups([group])
+    code, *_, members = response.groups[0][:6]
+    if code not in (errors.NoError.errno, errors.GroupIdNotFound.errno):
+        raise AdminError(f"the group {group} could not be seen: {for_code(code).__name__}")
+    return len(members)
 
 
 async def _describe_configs(

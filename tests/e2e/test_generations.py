@@ -110,6 +110,8 @@ class TestGenerations:
         assert told["quality"]["main"]["answers"] == told["quality"]["v2"]["answers"] > 0
         assert told["quality"]["main"]["hits"] > 0
 
+        nobody = await recsys(shop, "promote", "v2", code=1)
+        assert "no worker of v2 runs: start its workers first" in nobody
         shadow = shop.start(ROLES, data="v2", GENERATION="v2")
         await shadow.until_ready()
         before = await recsys(shop, "promote", "main", code=1)
@@ -125,6 +127,8 @@ class TestGenerations:
         shadow.kill()  # what it knew of the switch must be in its state
         shadow = shop.start(ROLES, data="v2", GENERATION="v2")
         assert (await main.stop())[0] == 0, main.log[-3000:]
+        nobody = await recsys(shop, "promote", "main", code=1)
+        assert "no worker of main runs: start its workers first, recsys worker" in nobody
         main = shop.start(ROLES)
         await asyncio.gather(shadow.until_ready(), main.until_ready())
         feeding = asyncio.create_task(feed(events[600:840]))
