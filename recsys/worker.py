@@ -4,6 +4,7 @@ tail (products, item state) ─▶ ItemState, Catalogue ─▶ Pipeline ─▶ U
 """
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -48,6 +49,7 @@ log = structlog.get_logger(__name__)
 
 ITEM_ROUNDS_PER_S = 10.0  # what is folded in together; commits are fewer (item_lanes)
 STOP_TIMEOUT_S = 9.0  # a broker that is gone must not hold the end up: under ten seconds in all
+UNBINDABLE = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 ROLES = ("behaviour", "items", "images")
 
 
@@ -143,7 +145,16 @@ class Worker:
         self.tail_ready = True
         for group, application, state_topic in self._applications():
             self.workers.append(self._role_worker(group, application, state_topic))
-        await together(*(worker.start() for worker in self.workers))
+        try:
+            await together(*(worker.start() for worker in self.workers))
+        except OSError as error:
+            if error.errno not in UNBINDABLE:
+                raise
+            mine = self.settings.worker
+            raise WorkerFailedError(
+                f"the web pages can not be served at {mine.web_host}:{mine.web_port} "
+                f"(worker.web_host and worker.web_port): {os.strerror(error.errno)}"
+            ) from error
 
     async def _check_topics(self) -> None:
         settings = self.settings

@@ -107,6 +107,17 @@ class TestObservability:
         await shop.settled()
         await worker.until_ready()
 
+    async def test_an_address_that_can_not_be_had_is_said_with_its_settings(
+        self,
+        new_shop: Any,  # noqa: F811
+    ) -> None:
+        shop: Shop = await new_shop()
+        worker = shop.start(("items",), WORKER__WEB_HOST="192.0.2.1")  # nobody's (RFC 5737)
+        assert await worker.exit_code() == 1
+        assert f"can not be served at 192.0.2.1:{worker.port}" in worker.log
+        assert "worker.web_host and worker.web_port" in worker.log
+        assert "Traceback" not in worker.log
+
     async def test_a_list_carries_its_events_trace(self, new_shop: Any) -> None:  # noqa: F811
         shop: Shop = await new_shop()
         await shop.start().until_ready()
