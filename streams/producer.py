@@ -8,10 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.connection import Connection
 from streams.partition import partition_of
@@ -20,6 +20,8 @@ BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 BATCHES_IN_FLIGHT_MAX = 64
 RETRY_BACKOFF_MS = 20
+PATIENCE_S = 120.0
+STOP_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0  # a refused OAUTHBEARER token aiokafka does not see: it would ask forever
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
@@ -38,8 +40,9 @@ class BatchProducer:
     ...                 await producer.send_full()
     """
 
-    def __init__(self, connection: Connection, topic: str) -> None:
+    def __init__(self, connection: Connection, topic: str, patience_s: float = PATIENCE_S) -> None:
         self.topic = topic
+        self.patience_s = patience_s
         self.acknowledged = 0
         self.partitions = 0
         self._producer = AIOKafkaProducer(
@@ -52,7 +55,7 @@ class BatchProducer:
         )
         self._bootstrap = connection.bootstrap
         self._open: dict[int, Any] = {}
-        self._full: list[tuple[int, Any]] = []
+        self._full: deque[tuple[int, Any]] = deque()
         self._in_flight: deque[asyncio.Future[Any]] = deque()
         self._counts: deque[int] = deque()
 
@@ -70,7 +73,7 @@ class BatchProducer:
             if kind is None:
                 await self.flush()
         finally:
-            await self._producer.stop()
+            await self._stop()
 
     async def start(self) -> None:
         """Connect and learn the partitions. Raises ProduceError."""
@@ -120,33 +123,70 @@ class BatchProducer:
 
     async def send_full(self) -> None:
         """Send the full batches; waits where many are on their way. Raises ProduceError."""
-        full, self._full = self._full, []
-        for partition, batch in full:
-            await self._send(partition, batch)
+        while self._full:
+            await self._send(*self._full[0])
 
     async def flush(self) -> None:
-        """Send everything, and wait until all of it is acknowledged. Raises ProduceError."""
+        """Send everything, and wait until all of it is acknowledged. Raises ProduceError.
+
+        What is cancelled in it, or in `send_full`, loses nothing: it may be called again.
+        """
+        self._full += self._open.items()
+        self._open = {}
         await self.send_full()
-        batches, self._open = self._open, {}
-        for partition, batch in batches.items():
-            await self._send(partition, batch)
         await self._settle(0)
 
     async def _send(self, partition: int, batch: Any) -> None:
         batch.close()
         try:
-            future = await self._producer.send_batch(batch, self.topic, partition=partition)
+            async with asyncio.timeout(self.patience_s):
+                future = await self._hand_over(partition, batch)
+        except TimeoutError as error:
+            raise self._silence() from error
         except (KafkaError, OSError) as error:
             raise ProduceError(f"{self.topic} did not take the records: {error}") from error
+        self._full.popleft()  # not before: whoever is cancelled while it waits sends it again
         self._in_flight.append(future)
         self._counts.append(batch.record_count())
         await self._settle(BATCHES_IN_FLIGHT_MAX)
 
+    async def _hand_over(self, partition: int, batch: Any) -> asyncio.Future[Any]:
+        while True:
+            try:
+                sent = await self._producer.send_batch(batch, self.topic, partition=partition)
+            except KafkaTimeoutError:  # aiokafka's patience is not ours
+                continue
+            return cast("asyncio.Future[Any]", sent)
+
     async def _settle(self, left: int) -> None:
         while len(self._in_flight) > left:
+            # Unlike a plain await this leaves the batch on its way where we are cancelled.
+            done, _ = await asyncio.wait((self._in_flight[0],), timeout=self.patience_s)
+            if not done:
+                raise self._silence()
             try:
-                await self._in_flight[0]
+                self._in_flight[0].result()
             except (KafkaError, OSError) as error:
                 raise ProduceError(f"{self.topic} did not take the records: {error}") from error
             self._in_flight.popleft()
             self.acknowledged += self._counts.popleft()
+
+    def _silence(self) -> ProduceError:
+        on_their_way = zip(self._in_flight, self._counts, strict=True)
+        acknowledged = self.acknowledged + sum(count for each, count in on_their_way if each.done())
+        return ProduceError(
+            f"no broker answered for {self.patience_s:g} s (worker.broker_timeout_s); "
+            f"{acknowledged} records were acknowledged"
+        )
+
+    async def _stop(self) -> None:
+        """Without a broker aiokafka would go on trying to send what is left, without an end."""
+        stopping = asyncio.ensure_future(self._producer.stop())
+        await asyncio.wait((stopping,), timeout=STOP_TIMEOUT_S)
+        if not stopping.done():
+            stopping.cancel()
+            sender = self._producer._sender.sender_task
+            while not sender.done():  # told once it waits for its requests, told twice for none
+                sender.cancel()
+                await asyncio.wait((sender,), timeout=0.1)
+            await self._producer.client.close()

@@ -12,7 +12,8 @@ from aiokafka.structs import ConsumerRecord
 from streams.chunk import Record
 from streams.connection import Connection
 from streams.dead_letters import identified
-from streams.producer import BatchProducer
+from streams.producer import PATIENCE_S, BatchProducer
+from streams.silence import told
 from streams.state_log import reader
 
 POLL_MS = 1000
@@ -82,11 +83,12 @@ async def read_topic(
     *,
     from_offset: int | None = None,
     from_time_ms: int | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Committed records of every partition, from a place up to where the topic stands now.
 
     `from_offset` counts in each partition; `from_time_ms` is a record's Kafka time. Within a
-    partition records come in order. Raises ReplayError.
+    partition records come in order. Raises ReplayError, also where no broker answers for so long.
     """
     async with open_reader(connection) as consumer:
         tps = await partitions_of(consumer, topic)
@@ -102,8 +104,11 @@ async def read_topic(
         consumer.pause(*(tp for tp in tps if tp not in left))
         for tp in left:
             consumer.seek(tp, starts[tp])
+        heard_at = time.monotonic()
         while left:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
+            if not fetched and time.monotonic() - heard_at > patience_s:
+                raise ReplayError(told(patience_s, connection.bootstrap))
             for tp, records in fetched.items():
                 wanted = [record for record in records if record.offset < ends[tp]]
                 if wanted:
@@ -112,6 +117,8 @@ async def read_topic(
                 if await consumer.position(tp) >= ends[tp]:
                     left.remove(tp)
                     consumer.pause(tp)
+            if fetched:  # counted from here: whoever took them may have taken long
+                heard_at = time.monotonic()
 
 
 def again(record: ConsumerRecord) -> Record:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from streams.chunk import Position
 from streams.compute import Compute
 from streams.connection import Connection
+from streams.silence import Silence
 from streams.state_log import reader
 
 POLL_MS = 500
@@ -38,7 +38,7 @@ class Tail:
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[Position, int] = {}
-        self._heard_at = time.monotonic()
+        self._silence = Silence()
         self.owned: set[Position] = set()
 
     async def start(self) -> None:
@@ -72,10 +72,7 @@ class Tail:
     @property
     def silent_s(self) -> float:
         """Seconds since any broker answered; a tail that works asks twice a second."""
-        if self._consumer is not None:
-            connections = self._consumer._client._conns.values()
-            self._heard_at = max([self._heard_at, *(each._last_action for each in connections)])
-        return time.monotonic() - self._heard_at
+        return self._silence.seconds(self._consumer)
 
     @property
     def failed(self) -> BaseException | None:

@@ -130,7 +130,7 @@ async def _send(
     from streams.replay import Pace, until_due
 
     pace = Pace(speed)
-    async with BatchProducer(given.connection(), topic) as producer:
+    async with BatchProducer(given.connection(), topic, given.worker.broker_timeout_s) as producer:
         for count, row in enumerate(rows, 1):
             if speed is not None:
                 await until_due(producer, pace, _time_of(row))

@@ -38,7 +38,8 @@ async def _write(given: Settings, user: str, now_ms: int) -> dict[str, int]:
 
     codec.check_id("user", user)
     record = codec.encode(ForgetUser(user_id=user, timestamp=now_ms))
-    async with BatchProducer(given.connection(), topics.FORGET.name(given.prefix)) as producer:
+    name, patience_s = topics.FORGET.name(given.prefix), given.worker.broker_timeout_s
+    async with BatchProducer(given.connection(), name, patience_s) as producer:
         producer.add(user.encode(), record)
     return {
         each.name: int(each.configs["retention.ms"]) // topics.DAY_MS

@@ -86,10 +86,11 @@ async def _follow(given: Settings, from_start: bool, limit: int | None, as_json:
 
     from streams import topics
     from streams.replay import open_reader, partitions_of
+    from streams.silence import Silence, told
 
     topic = topics.RECOMMENDATIONS.name(given.prefix)
     shown: deque[RankedList] = deque(maxlen=LISTS_SHOWN)
-    taken = 0
+    taken, silence, patience_s = 0, Silence(), given.worker.broker_timeout_s
     async with open_reader(connection(given)) as consumer:
         tps = await partitions_of(consumer, topic)
         consumer.assign(tps)
@@ -104,6 +105,8 @@ async def _follow(given: Settings, from_start: bool, limit: int | None, as_json:
         with live if not as_json else _Nothing():
             while limit is None or taken < limit:
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=limit)
+                if silence.seconds(consumer) > patience_s:
+                    raise CommandError(told(patience_s, given.broker))
                 records = [record for records in fetched.values() for record in records]
                 for record in records[: None if limit is None else limit - taken]:
                     ranked = _decode(record.value)

@@ -234,7 +234,10 @@ async def _send_topic(
 
     there = connection(target)
     forgotten = await _forgotten(there, source.removesuffix(f".{topic.suffix}"), target.prefix)
-    read = read_topic(there, source, from_offset=from_offset, from_time_ms=from_time_ms)
+    patience_s = target.worker.broker_timeout_s
+    read = read_topic(
+        there, source, from_offset=from_offset, from_time_ms=from_time_ms, patience_s=patience_s
+    )
     if dry_run:
         counts = [
             sum(not forgotten.covers_record(topic, record) for record in records)
@@ -242,7 +245,7 @@ async def _send_topic(
         ]
         return min(sum(counts), limit or sys.maxsize)
     pace = Pace(speed)
-    async with BatchProducer(there, name) as producer:
+    async with BatchProducer(there, name, patience_s) as producer:
         with progress_bar(None, shown=not quiet) as update:
             taken = 0
             async for record in _in_order(read, by_time or speed is not None):

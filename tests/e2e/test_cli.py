@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import threading
+import time
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -24,6 +26,7 @@ from streams.connection import Connection
 from streams.events import BehaviourEvent, RankedItem, RankedList, Trigger
 from streams.partition import partition_of
 from streams.producer import BatchProducer, ProduceError
+from streams.replay import ReplayError, read_topic
 from streams.transaction import LaneProducer
 from tests.records import NOW_MS, body, record
 
@@ -388,6 +391,61 @@ def test_the_batch_producer_keeps_order_and_counts(shop):
     assert numbers == list(range(5000))
     (keyless,) = [each for each in records if each.key is None]
     assert (keyless.partition, keyless.timestamp) == (0, NOW_MS)
+
+
+@pytest.fixture
+def pause(broker):
+    """What freezes the broker; it goes on when the test has ended."""
+    if broker.local is None:
+        pytest.skip("only a broker of our own can be frozen")
+
+    def freeze():
+        broker.local.pause()
+        time.sleep(0.5)  # all of its threads
+
+    yield freeze
+    broker.local.resume()
+
+
+def test_a_producer_whose_broker_falls_silent_says_how_far_it_came(shop, pause):
+    async def work():
+        name = shop.name(topics.BEHAVIOUR)
+        async with BatchProducer(shop.connection, name, patience_s=1) as producer:
+            for _ in range(7):
+                producer.add(b"u1", b"before")
+            await producer.flush()
+            pause()
+            producer.add(b"u1", b"after")
+            await producer.flush()
+
+    begin_s = time.monotonic()
+    told = r"no broker answered for 1 s \(worker\.broker_timeout_s\); 7 records were acknowledged"
+    with pytest.raises(ProduceError, match=told):
+        asyncio.run(work())
+    assert time.monotonic() - begin_s < 20
+
+
+def test_a_reader_whose_broker_falls_silent_ends(shop, pause):
+    name = shop.name(topics.BEHAVIOUR)
+    # Two fetches at the least: what lies in the first is read before the silence.
+    shop.write(name, [Record(b"u1", b"x" * 900_000) for _ in range(20)])
+
+    async def work():
+        async for _ in read_topic(shop.connection, name, patience_s=1):
+            pause()
+
+    with pytest.raises(ReplayError, match="no broker answered for 1 s"):
+        asyncio.run(work())
+
+
+def test_following_ends_where_the_broker_falls_silent(shop, pause, monkeypatch):
+    monkeypatch.setenv("RECSYS_WORKER__BROKER_TIMEOUT_S", "2")
+    freezing = threading.Timer(3, pause)
+    freezing.start()
+    result = recsys("recommendations")
+    freezing.join()
+    assert result.exit_code == 1
+    assert "no broker answered for 2 s (worker.broker_timeout_s)" in result.stderr
 
 
 def test_a_topic_that_is_not_there_is_said(shop):
