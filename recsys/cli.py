@@ -1,7 +1,8 @@
 """The command line: `recsys <command>`. One file a noun under `recsys/commands/`.
 
 Data go to standard output, everything else to standard error. Exit codes: 0, 1 for a failure, 2
-for wrong usage or a wrong setting. An error is one sentence; `--debug` shows where it came from.
+for wrong usage or a wrong setting, 130 where Ctrl-C ended it. An error is one sentence; `--debug`
+shows where it came from.
 """
 
 from pathlib import Path
@@ -85,5 +86,5 @@ app.add_typer(broker.app, name="broker")
 
 
 def main() -> None:
-    """Entry point of `recsys` and of `python -m recsys`."""
+    """Run the command that `sys.argv` names."""
     app(prog_name="recsys")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FAILURE = 1
 FILE_WIDTH = 160
 USAGE = 2
+INTERRUPTED = 130
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 T = TypeVar("T")
 
@@ -68,6 +69,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (typer.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt:
+            say("recsys: stopped")
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             # Typer's own errors bring their exit code, and are told by Typer.
             if hasattr(error, "exit_code") or _options.get(Options()).debug:

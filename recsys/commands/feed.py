@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ class Report:
     refused: int = 0
     seconds: float = 0.0
     dry_run: bool = False
+    stopped: bool = False
+    line: int = 0  # all up to it were sent or refused; 0 where they went in another order
     reasons: Counter[str] = field(default_factory=Counter)
     lines: list[tuple[int, DecodeError]] = field(default_factory=list)
 
@@ -61,6 +63,7 @@ class Report:
             "refused": self.refused,
             "seconds": round(self.seconds, 3),
             "dry_run": self.dry_run,
+            "stopped": self.stopped,
             "reasons": dict(self.reasons),
             "refused_lines": [
                 {"line": line, "reason": e.reason, "field": e.field, "message": e.message}
@@ -70,6 +73,10 @@ class Report:
 
     def tell(self) -> None:
         """For people."""
+        if self.stopped:
+            reached = f", up to line {self.line}" if self.line else ""
+            say(f"stopped: {self.sent} records sent to {self.topic}{reached}.")
+            return
         rate = self.sent / self.seconds if self.seconds else 0.0
         verb = "would be sent" if self.dry_run else "sent"
         say(f"{self.sent} records {verb} to {self.topic} in {self.seconds:.1f} s ({rate:.0f}/s).")
@@ -100,9 +107,12 @@ async def feed(
     start_s = time.monotonic()
     with progress_bar(log.size_bytes, shown=not quiet) as update:
         rows = _counted(log, report, update, limit)
-        ready: Iterable[Fed] = sorted(rows, key=_time_of) if by_time else rows
+        ready: Iterable[Fed] = rows
+        if by_time:
+            ready = sorted([row async for row in _interruptible(rows)], key=_time_of)
+            report.line = 0
         if dry_run:
-            report.sent = sum(1 for _ in ready)
+            report.sent = sum([1 async for _ in _interruptible(ready)])
         else:
             await _send(given, topic, ready, report, speed)
     report.seconds = time.monotonic() - start_s
@@ -119,8 +129,17 @@ def _counted(log: Rows, report: Report, update: Any, limit: int | None) -> Itera
         if taken % ROWS_A_STEP == 0:
             update(log.position(), f"{taken} rows")
         yield row
+        report.line = line
         if taken == limit:
             break
+
+
+async def _interruptible(rows: Iterable[Fed]) -> AsyncIterator[Fed]:
+    """The rows; the event loop has a look at Ctrl-C now and then."""
+    for count, row in enumerate(rows, 1):
+        yield row
+        if count % ROWS_A_STEP == 0:
+            await asyncio.sleep(0)
 
 
 async def _send(
@@ -131,14 +150,18 @@ async def _send(
 
     pace = Pace(speed)
     async with BatchProducer(given.connection(), topic, given.worker.broker_timeout_s) as producer:
-        for count, row in enumerate(rows, 1):
-            if speed is not None:
-                await until_due(producer, pace, _time_of(row))
-            if producer.add(_key_of(row), encode(row)):
-                await producer.send_full()
-            elif count % ROWS_A_STEP == 0:
-                await asyncio.sleep(0)
-        await producer.flush()
+        try:
+            for count, row in enumerate(rows, 1):
+                if speed is not None:
+                    await until_due(producer, pace, _time_of(row))
+                if producer.add(_key_of(row), encode(row)):
+                    await producer.send_full()
+                elif count % ROWS_A_STEP == 0:
+                    await asyncio.sleep(0)
+            await producer.flush()
+        except asyncio.CancelledError:  # Ctrl-C: what was taken of the file is sent, and counted
+            report.stopped = True
+            await producer.flush()
         report.sent = producer.acknowledged
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from recsys.commands.common import FAILURE, JsonOption, print_json, run, say, settings
+from recsys.commands.common import FAILURE, INTERRUPTED, JsonOption, print_json, run, say, settings
 
 _FILE = typer.Argument(
     metavar="FILE", exists=True, dir_okay=False, readable=True,
@@ -62,6 +62,8 @@ def produce(
         print_json({**report.as_json(), "notes": log.notes})
     else:
         report.tell()
+    if report.stopped:
+        raise typer.Exit(INTERRUPTED)
     if report.refused and not report.sent:
         raise typer.Exit(FAILURE)
 

@@ -1,5 +1,6 @@
 """`recsys replay`: a file, a topic or the dead letters, sent once more."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import typer
 
 from recsys.commands.common import (
     FAILURE,
+    INTERRUPTED,
     CommandError,
     JsonOption,
     connection,
@@ -164,6 +166,8 @@ def _file(
         print_json({**report.as_json(), "notes": log.notes})
     else:
         report.tell()
+    if report.stopped:
+        raise typer.Exit(INTERRUPTED)
     if report.refused and not report.sent:
         raise typer.Exit(FAILURE)
 
@@ -194,7 +198,7 @@ def _topic(
         raise typer.BadParameter(
             f"{source} into itself would count everything twice: say --prefix for a shadow run"
         )
-    sent = run(
+    sent, stopped = run(
         _send_topic(
             target,
             known,
@@ -210,10 +214,15 @@ def _topic(
         )
     )
     if as_json:
-        print_json({"topic": name, "source": source, "sent": sent, "dry_run": dry_run})
+        told = {"topic": name, "source": source, "sent": sent, "dry_run": dry_run}
+        print_json({**told, "stopped": stopped})
+    elif stopped:
+        say(f"stopped: {sent} records of {source} sent to {name}.")
     else:
         verb = "would be sent" if dry_run else "sent"
         say(f"{sent} records of {source} {verb} to {name}.")
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
 
 
 async def _send_topic(
@@ -228,7 +237,8 @@ async def _send_topic(
     limit: int | None,
     dry_run: bool,
     quiet: bool,
-) -> int:
+) -> tuple[int, bool]:
+    """How many records were sent, and whether Ctrl-C stopped it."""
     from streams.producer import BatchProducer
     from streams.replay import Pace, again, read_topic, until_due
 
@@ -243,24 +253,28 @@ async def _send_topic(
             sum(not forgotten.covers_record(topic, record) for record in records)
             async for records in read
         ]
-        return min(sum(counts), limit or sys.maxsize)
-    pace = Pace(speed)
+        return min(sum(counts), limit or sys.maxsize), False
+    pace, stopped = Pace(speed), False
     async with BatchProducer(there, name, patience_s) as producer:
-        with progress_bar(None, shown=not quiet) as update:
-            taken = 0
-            async for record in _in_order(read, by_time or speed is not None):
-                if taken == limit:
-                    break
-                if forgotten.covers_record(topic, record):
-                    continue
-                if speed is not None:
-                    await until_due(producer, pace, record.timestamp)
-                if producer.add(*again(record)):
-                    await producer.send_full()
-                    update(taken, f"{taken} records")
-                taken += 1
-        await producer.flush()
-        return producer.acknowledged
+        try:
+            with progress_bar(None, shown=not quiet) as update:
+                taken = 0
+                async for record in _in_order(read, by_time or speed is not None):
+                    if taken == limit:
+                        break
+                    if forgotten.covers_record(topic, record):
+                        continue
+                    if speed is not None:
+                        await until_due(producer, pace, record.timestamp)
+                    if producer.add(*again(record)):
+                        await producer.send_full()
+                        update(taken, f"{taken} records")
+                    taken += 1
+            await producer.flush()
+        except asyncio.CancelledError:  # Ctrl-C: what was read is sent, and counted
+            stopped = True
+            await producer.flush()
+        return producer.acknowledged, stopped
 
 
 async def _forgotten(there: "Connection", prefix: str, target: str) -> "Forgotten":

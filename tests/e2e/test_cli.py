@@ -3,9 +3,14 @@
 import asyncio
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -391,6 +396,56 @@ def test_the_batch_producer_keeps_order_and_counts(shop):
     assert numbers == list(range(5000))
     (keyless,) = [each for each in records if each.key is None]
     assert (keyless.partition, keyless.timestamp) == (0, NOW_MS)
+
+
+def interrupted(shop, topic, count, *arguments):
+    """Start a command, send it SIGINT when so many records lie in a topic; what it said then."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recsys", *arguments], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    try:
+        while len(shop.read(topic)) < count:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    return told
+
+
+def test_ctrl_c_says_how_much_of_a_file_was_sent(shop, tmp_path):
+    seconds = [0, 0, 0, 3600]
+    rows = [f"7,{n},{1_700_000_000 + second}" for n, second in enumerate(seconds)]
+    (tmp_path / "a.csv").write_text("\n".join(["userId,movieId,timestamp", *rows]))
+    topic = shop.name(topics.BEHAVIOUR)
+    told = interrupted(shop, topic, 3, "replay", "a.csv", "--speed", "1")
+    assert f"stopped: 3 records sent to {topic}, up to line 4." in told
+    assert len(shop.read(topic)) == 3
+
+
+def test_ctrl_c_sends_what_was_taken_of_a_file(shop, tmp_path):
+    """While nothing is due everything lies in an open batch, which must not be lost."""
+    lines = [body(user_id="u1", item_id=f"i{n}") for n in range(400_000)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    topic = shop.name(topics.BEHAVIOUR)
+    told = interrupted(shop, topic, 1, "produce", "a.jsonl")
+    sent, line = map(int, re.search(r"stopped: (\d+) records sent .* line (\d+)\.", told).groups())
+    assert line <= sent < 400_000
+    assert len(shop.read(topic)) == sent
+
+
+def test_ctrl_c_says_how_much_of_a_topic_was_sent(shop, monkeypatch):
+    shadow = f"{shop.prefix}.shadow"
+    monkeypatch.setenv("RECSYS_PREFIX", shadow)
+    ok("topics", "create")
+    source, topic = shop.name(topics.BEHAVIOUR), shop.name(topics.BEHAVIOUR, shadow)
+    times = [NOW_MS, NOW_MS, NOW_MS + 600_000]
+    shop.write(source, [Record(b"u1", body(), (), time) for time in times])
+    told = interrupted(shop, topic, 2, "replay", "--topic", source, "--speed", "1")
+    assert f"stopped: 2 records of {source} sent to {topic}." in told
+    assert len(shop.read(topic)) == 2
 
 
 @pytest.fixture

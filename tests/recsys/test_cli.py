@@ -62,6 +62,33 @@ def test_it_runs_as_a_module():
     assert (done.stdout.split()[0], done.stderr) == ("recsys", "")
 
 
+def test_ctrl_c_while_it_is_importing_is_no_traceback():
+    code = """
+import sys
+from recsys.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "recsys.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+main()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "recsys: stopped\n")
+
+
+def test_ctrl_c_is_said_and_exits_with_130(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys.commands.config.template", interrupted)
+    result = recsys("config", "--template")
+    assert (result.exit_code, result.stderr) == (130, "recsys: stopped\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
