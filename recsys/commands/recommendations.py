@@ -1,6 +1,7 @@
 """`recsys recommendations`: follow the ranked lists, or show one user's newest."""
 
 import asyncio
+import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -45,7 +46,8 @@ def recommendations(
 ) -> None:
     """Follow the ranked lists as they are written (Ctrl-C ends it), or show one user's newest.
 
-    Only what was committed is shown. With --json a followed list is a line of its own.
+    Only what was committed is shown. With --json a followed list is a line of its own, and so it is
+    where standard output is no terminal.
     """
     given = settings()
     if user is not None:
@@ -101,8 +103,10 @@ async def _follow(given: Settings, from_start: bool, limit: int | None, as_json:
             consumer.seek(tp, offset)
         if not as_json:
             say(f"Following {topic}; Ctrl-C ends it.")
-        live = Live(console=Console(), auto_refresh=False)
-        with live if not as_json else _Nothing():
+        # What redraws itself shows nothing in a file or a pipe: there each list is a line.
+        moving = sys.stdout.isatty() and not as_json
+        live = Live(console=Console(), auto_refresh=False) if moving else None
+        with live or _Nothing():
             while limit is None or taken < limit:
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=limit)
                 if silence.seconds(consumer) > patience_s:
@@ -113,9 +117,11 @@ async def _follow(given: Settings, from_start: bool, limit: int | None, as_json:
                     taken += 1
                     if as_json:
                         print_json_line(msgspec.to_builtins(ranked))
+                    elif live is None:
+                        typer.echo("  ".join(_cells(ranked)))
                     else:
                         shown.append(ranked)
-                if records and not as_json:
+                if records and live is not None:
                     live.update(_table(shown, taken), refresh=True)
 
 
@@ -137,15 +143,19 @@ def _table(lists: "deque[RankedList]", count: int) -> "Table":
     for column in ("time", "user", "after", "items", "because"):
         table.add_column(column)
     for ranked in lists:
-        best = ranked.items[:ITEMS_SHOWN]
-        table.add_row(
-            _clock(ranked.produced_time),
-            ranked.user_id,
-            ranked.trigger.kind,
-            " ".join(item.item_id for item in best),
-            best[0].reason if best else "",
-        )
+        table.add_row(*_cells(ranked))
     return table
+
+
+def _cells(ranked: "RankedList") -> tuple[str, ...]:
+    best = ranked.items[:ITEMS_SHOWN]
+    return (
+        _clock(ranked.produced_time),
+        ranked.user_id,
+        ranked.trigger.kind,
+        " ".join(item.item_id for item in best),
+        best[0].reason if best else "",
+    )
 
 
 def _clock(time_ms: int) -> str:

@@ -298,6 +298,27 @@ def test_lists_are_followed_and_only_committed_ones(shop):
     assert "because" in ok("recommendations", "--from-start", "--limit", "2")
 
 
+def test_lists_that_are_followed_into_a_file_are_there_as_they_come(shop, tmp_path):
+    name = shop.name(topics.RECOMMENDATIONS)
+    shop.write(name, [Record(b"u1", codec.encode(ranked_list("u1", n))) for n in range(2)])
+    out = tmp_path / "lists.txt"
+    with out.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "recsys", "recommendations", "--from-start"], stdout=file,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+    deadline_s = time.monotonic() + 30
+    try:
+        while len(out.read_text().splitlines()) < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    lines = out.read_text().splitlines()
+    assert all(line.endswith("u1  event  i1  because") for line in lines)
+
+
 async def abandon(shop, name):
     """Write a list in a transaction that is then given up."""
     producer = LaneProducer(shop.connection, f"{shop.prefix}-gone")
