@@ -22,6 +22,8 @@ Row = tuple[int, Sequence[Any] | DecodeError]
 FORMATS = ".csv, .tsv, .jsonl, .ndjson, .inter, .item (each also with .gz) and .parquet"
 SAMPLE_ROWS = 1000  # what is concluded from a file is concluded from so many of its first rows
 _BOM = b"\xef\xbb\xbf"
+_BLOCK = 1 << 15  # characters of whole lines read at once
+_NOT_CLOSED = DecodeError("type", "row", "a quote is not closed")
 
 
 class LogError(ValueError):
@@ -35,7 +37,7 @@ class Source(Protocol):
     typed: bool  # values have types of their own; else all are text
 
     def rows(self, names: Sequence[str]) -> Iterator[Row]:
-        """Each row's line number (from 1, the header included) and the named columns' values."""
+        """Each row's first line (from 1, the header included) and the named columns' values."""
         ...
 
     def position(self) -> int:
@@ -112,6 +114,8 @@ class Delimited:
             )
             try:
                 yield text
+            except (EOFError, OSError) as error:
+                raise LogError(f"{self._name} is damaged: {error}") from None
             finally:
                 text.detach()  # else it would close the file under us
 
@@ -124,22 +128,47 @@ class Delimited:
         pick = _picker([self.columns.index(name) for name in names])
         width = len(self.columns)
         with self._text() as text:
-            reader = csv.reader(text, delimiter=self._delimiter)
-            next(reader)
-            while True:
+            text.readline()
+            number, lines = 1, text.readlines(_BLOCK)  # the last line done, and those after it
+            while lines:
+                reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+                before = number
                 try:
                     for row in reader:
+                        begin, number = number + 1, before + reader.line_num
                         if len(row) == width:
-                            yield reader.line_num, pick(row)
+                            yield begin, pick(row)
                         elif row:
-                            told = f"has {len(row)} fields, the header has {width}"
-                            yield reader.line_num, DecodeError("type", "row", told)
+                            yield begin, _wrong_width(row, width)
+                            if number > begin:  # its other lines may be good ones
+                                number = begin
+                                break
                 except csv.Error as error:
-                    yield reader.line_num, DecodeError("type", "row", str(error))
-                except (EOFError, OSError) as error:
-                    raise LogError(f"{self._name} is damaged: {error}") from None
-                else:
-                    return
+                    open_at_end = "unexpected end" in str(error)
+                    if open_at_end and (more := text.readlines(_BLOCK)):
+                        lines = lines[number - before :] + more
+                        continue
+                    number += 1
+                    if open_at_end or before + reader.line_num > number:
+                        yield number, _NOT_CLOSED
+                    else:
+                        yield number, self._loose(lines[number - before - 1], pick)
+                lines = lines[number - before :] or text.readlines(_BLOCK)
+
+    def _loose(self, line: str, pick: Any) -> Sequence[Any] | DecodeError:
+        """A line with quotes in its text, as in `"Great" Expectations`, by itself."""
+        try:
+            row = next(csv.reader([line], delimiter=self._delimiter))
+        except csv.Error as error:
+            return DecodeError("type", "row", str(error))
+        if row[-1].endswith(("\n", "\r")):
+            return _NOT_CLOSED
+        width = len(self.columns)
+        return pick(row) if len(row) == width else _wrong_width(row, width)
+
+
+def _wrong_width(row: list[str], width: int) -> DecodeError:
+    return DecodeError("type", "row", f"has {len(row)} fields, the header has {width}")
 
 
 def _picker(indexes: list[int]) -> Any:

@@ -180,6 +180,66 @@ def test_a_bad_row_is_refused_by_its_number_and_its_neighbours_are_read(write, r
     assert (number, error.reason, error.field) == (3, reason, field)
 
 
+def logged(lines):
+    return [f"u{n},i{n},view,{NOW_MS}\n" for n in range(lines)]
+
+
+def as_told(rows):
+    return [
+        (number, row.message if isinstance(row, DecodeError) else row.user_id)
+        for number, row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    "last", ["", f"u1,a,view,{NOW_MS},"], ids=["short", "last line without an end"]
+)
+@pytest.mark.parametrize("quoted", [(49,), (0, 49), (9, 10, 49)])
+@pytest.mark.parametrize("lines", [200, 9000], ids=["to the end", "to the field's limit"])
+def test_a_quote_that_is_not_closed_costs_its_own_line(write, lines, quoted, last):
+    rows = logged(lines)
+    for n in quoted:
+        rows[n] = f'u{n},"i{n},view,{NOW_MS}\n'
+    told = as_told(read(write("a.csv", "".join(["user,item,type,time\n", *rows, last]))))
+    want = [(n + 2, "a quote is not closed" if n in quoted else f"u{n}") for n in range(lines)]
+    assert told[:lines] == want
+    assert told[lines:] == ([(lines + 2, "has 5 fields, the header has 4")] if last else [])
+
+
+def test_a_quote_at_the_end_that_is_not_closed_is_told(write):
+    text = f'user,item,type,time\nu1,a,view,{NOW_MS}\nu2,"b,view,{NOW_MS}'
+    assert as_told(read(write("a.csv", text))) == [(2, "u1"), (3, "a quote is not closed")]
+
+
+def test_a_quote_that_another_lines_quote_closes_costs_no_line_between(write):
+    rows = logged(40)
+    rows[10], rows[20] = f'u10,"i10,view,{NOW_MS}\n', f'u20,"i20",view,{NOW_MS}\n'
+    rows[30], rows[35] = f'u30,"i30,view,{NOW_MS}\n', f'u35,i35,view,{NOW_MS}",\n'
+    told = dict(as_told(read(write("a.csv", "".join(["user,item,type,time\n", *rows])))))
+    bad = {number: told.pop(number) for number in (12, 32, 37)}
+    assert told == {n + 2: f"u{n}" for n in range(40) if n not in (10, 30, 35)}
+    assert bad[12] == "a quote is not closed"
+    assert bad[32] == "has 3 fields, the header has 4"
+
+
+def test_a_quoted_field_may_span_lines_and_its_record_is_known_by_the_first(write):
+    text = (
+        'item_id,title\n1,"two\nlines"\n2,one\n\n3,"three\r\n""lines""\n"\n4,"Great" Deeds\n'
+        '5,"Great" Deeds,"and\n6,fine\n7,"' + "x" * 140_000 + '"\n8,"",\n'
+    )
+    rows = list(ProductLog(write("a.csv", text)))
+    read = [(number, row.title) for number, row in rows if not isinstance(row, DecodeError)]
+    assert read == [
+        (2, "two\nlines"), (4, "one"), (6, 'three\r\n"lines"'), (9, "Great Deeds"), (11, "fine"),
+    ]  # fmt: skip
+    refused = [(number, row.message) for number, row in rows if isinstance(row, DecodeError)]
+    assert refused == [
+        (10, "a quote is not closed"),
+        (12, "field larger than field limit (131072)"),
+        (13, "has 3 fields, the header has 2"),
+    ]
+
+
 def test_text_that_is_not_utf_8_is_refused_by_its_number(write):
     data = b"user_id,item_id,timestamp\nu\xff,i,1700000000\nu,i,1700000000\n"
     (number, error), (_, event) = read(write("a.csv", data))
