@@ -225,6 +225,15 @@ class JsonLines:
                 yield number, fields
 
 
+def _plain(column: Any) -> list[Any]:
+    """A column's values; times to the microsecond, for `datetime` knows no nanoseconds."""
+    from pyarrow import timestamp, types
+
+    if types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(timestamp("us", tz=column.type.tz), safe=False)
+    return cast(list[Any], column.to_pylist())
+
+
 class Parquet:
     """A Parquet file, where pyarrow is installed."""
 
@@ -239,6 +248,7 @@ class Parquet:
             self._file = parquet.ParquetFile(path)
         except (ValueError, OSError) as error:
             raise LogError(f"{path.name} is no Parquet file: {error}") from None
+        self._name = path.name
         self.columns = list(self._file.schema_arrow.names)
         self._size = path.stat().st_size
         self._share = 0.0
@@ -251,8 +261,13 @@ class Parquet:
         """See `Source`; row 1 is the first, since there is no header line."""
         total = max(1, self._file.metadata.num_rows)
         number = 0
-        for batch in self._file.iter_batches(batch_size=10_000, columns=list(dict.fromkeys(names))):
-            columns = [batch.column(name).to_pylist() for name in names]
-            for number, row in enumerate(zip(*columns, strict=True), number + 1):  # noqa: B020
-                yield number, row
-            self._share = number / total
+        batches = self._file.iter_batches(batch_size=10_000, columns=list(dict.fromkeys(names)))
+        try:
+            for batch in batches:
+                columns = [_plain(batch.column(name)) for name in names]
+                for number, row in enumerate(zip(*columns, strict=True), number + 1):  # noqa: B020
+                    yield number, row
+                self._share = number / total
+        except (ValueError, OSError) as error:
+            told = " ".join(str(error).split())
+            raise LogError(f"{self._name} is damaged: {told}") from None

@@ -342,6 +342,36 @@ def test_parquet(tmp_path):
     assert log.position() == log.size_bytes
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_parquet_with_nanoseconds_as_pandas_writes_it(tmp_path, zone):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    times = pyarrow.array([NOW_MS * 1_000_000 + 1, None], pyarrow.timestamp("ns", zone))
+    parquet.write_table(
+        pyarrow.table({"user": ["u1", "u2"], "item": ["a", "b"], "time": times}), path
+    )
+    (_, event), (_, error) = BehaviourLog(path)
+    assert event.timestamp == NOW_MS
+    assert (error.reason, error.field) == ("missing", "timestamp")
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    users = [str(n) for n in range(5000)]
+    table = pyarrow.table({"user": users, "item": users, "time": [NOW_MS] * 5000})
+    parquet.write_table(table, path)
+    data = bytearray(path.read_bytes())
+    data[100:140] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(LogError, match=r"a\.parquet is damaged: "):
+        list(BehaviourLog(path))
+
+
 @given(st.lists(st.binary(max_size=60), max_size=20), st.sampled_from(["a.csv", "a.jsonl"]))
 def test_no_content_raises_anything_but_what_is_documented(tmp_path_factory, lines, name):
     path = tmp_path_factory.mktemp("log") / name
