@@ -2,7 +2,7 @@
 
 Every row becomes a `BehaviourEvent` or, in its place, the `DecodeError` that says what is wrong
 with it. A row without an event_id of its own gets the file's digest and its line number, so that
-the same file sent twice counts once.
+a row sent twice counts once, as far back as ids are remembered (a user's last 16).
 """
 
 import hashlib

@@ -45,8 +45,9 @@ def produce(
 ) -> None:
     """Check every line of a file and send the good ones; refused lines are told by number.
 
-    Without an event_id of its own an event gets one from the file's digest and its line, so that
-    what is sent twice counts once. Exits with 1 where nothing could be sent.
+    Without an event_id of its own an event gets one from the file's digest and its line: a repeat
+    is noticed within the user's last 16 events, so a whole file sent again counts again. Exits
+    with 1 where nothing could be sent.
     """
     from recsys.commands.feed import feed
     from streams import topics
