@@ -1,6 +1,6 @@
 """`recsys evaluate`: how good the served lists are on a log, beside every single method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from recsys.evaluation_log import EvaluationLog
     from recsys.evaluation_store import Store
     from recsys.evaluation_variants import Entry, ListLog
+    from recsys.log import BehaviourLog
 
+ROWS_A_STEP = 500  # between two looks at the progress bar
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -94,6 +96,9 @@ def evaluate(
     from recsys.evaluation_methods import SERVED, method_names
     from recsys.evaluation_store import Store
 
+    for written in (lists, picture):
+        if written is not None and not written.parent.is_dir():
+            raise typer.BadParameter(f"{written} cannot be written: {written.parent} is no folder")
     repeats = protocol == "repeat"
     files_of_variants = [Path(name) for name in variants.split(",") if name]
     found = evaluation_variants.entries(settings(), files_of_variants, repeats)
@@ -131,14 +136,14 @@ def evaluate(
             reports[-1]["variants"] = rows
     if shown is not None:
         shown.close()
-    if picture is not None:
-        evaluation_report.draw(reports, picture, k)
     if as_json:
         first: dict[str, Any] = reports[0]
         print_json(first if len(reports) == 1 else {**first, "sync": reports})
-        return
-    for each in reports:
-        _show(each, k)
+    else:
+        for each in reports:
+            _show(each, k)
+    if picture is not None:  # last: what a picture lacks takes no table with it
+        evaluation_report.draw(reports, picture, k)
 
 
 def _show(each: dict[str, Any], k: int) -> None:
@@ -210,7 +215,9 @@ def _read(
         rows = open_log(file, mapping, time_unit)
         for note in rows.notes:
             say(note)
-        found, refused = read_events(iter(rows), None if limit is None else limit - len(events))
+        left = None if limit is None else limit - len(events)
+        with progress_bar(rows.size_bytes, shown=True) as update:
+            found, refused = read_events(_told(rows, update), left)
         if refused:
             say(f"{refused} rows of {file.name} were refused; `recsys produce --dry-run` tells why")
         events += found
@@ -222,6 +229,13 @@ def _read(
             if isinstance(product, Product)
         ]
     return build(events, seed, products)
+
+
+def _told(rows: "BehaviourLog", update: Any) -> Iterator[tuple[int, Any]]:
+    for count, row in enumerate(rows, 1):
+        if count % ROWS_A_STEP == 0:
+            update(rows.position(), f"{rows.path.name}: {count} rows")
+        yield row
 
 
 def _outcomes(

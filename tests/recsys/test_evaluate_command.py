@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -102,3 +103,34 @@ def test_wrong_words_are_named(log, given, told):
     result = CliRunner().invoke(app, ["evaluate", log, "--map", "user_id=who", *given])
     assert result.exit_code == 2
     assert told in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("option", ["--picture", "--lists"])
+def test_a_folder_that_is_not_there_is_told_before_anything_is_read(option, tmp_path):
+    file = str(tmp_path / "none" / "x.svg")
+    result = CliRunner().invoke(app, ["evaluate", "unread.csv", option, file])
+    assert result.exit_code == 2
+    told = " ".join(result.output.replace("│", " ").split())
+    assert "is no folder" in told
+    assert "unread.csv is not there" not in told
+
+
+def test_a_picture_that_can_not_be_drawn_takes_no_table_with_it(log):
+    options = ["--map", "user_id=who", "--methods", "popularity", "--picture", "x.none"]
+    result = CliRunner().invoke(app, ["evaluate", log, *options])
+    assert result.exit_code == 1
+    assert "1,200 events" in result.stdout
+
+
+def test_reading_is_told_while_it_lasts(log, monkeypatch):
+    told = []
+
+    @contextmanager
+    def bar(total, shown):
+        yield lambda done, words: told.append((done, total, words))
+
+    monkeypatch.setattr("recsys.commands.evaluate.progress_bar", bar)
+    evaluate(log, "--methods", "popularity")
+    read = [each for each in told if each[2].endswith("rows")]
+    assert [words for _, _, words in read] == ["log.csv: 500 rows", "log.csv: 1000 rows"]
+    assert all(0 < done <= total == os.path.getsize(log) for done, total, _ in read)
