@@ -1,6 +1,7 @@
 """The reference page, written from the code: commands, settings, topics, reasons, metrics."""
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import typer
@@ -98,10 +99,22 @@ def _headers() -> str:
 def _metrics() -> Iterator[tuple[str, str, str]]:
     for metric in vars(metrics).values():
         labels = getattr(metric, "_labelnames", None)
-        if labels is not None:
+        if labels is not None and not metric._labelvalues:  # else one of another's label
             for each in metric.describe():
-                total = "_total" if each.type == "counter" else ""
-                yield f"`{each.name}{total}`", ", ".join(labels), each.documentation
+                yield _metric(each, labels)
+    for each in metrics.WorkerCollector(_NO_WORKER).collect():
+        yield _metric(each, each._labelnames)
+
+
+def _metric(each: Any, labels: Sequence[str]) -> tuple[str, str, str]:
+    total = "_total" if each.type == "counter" else ""
+    return f"`{each.name}{total}`", ", ".join(labels), each.documentation
+
+
+# Of what is read off a worker only the names are wanted here.
+_NO_WORKER: Any = SimpleNamespace(
+    workers=(), users=None, items=(), pipeline=SimpleNamespace(model_version="")
+)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -86,3 +86,10 @@ def test_variables_named_in_the_documents_exist():
 def test_links_in_the_readme_lead_to_files():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_metric_is_in_the_reference_once():
+    rows = [line.split("`")[1] for line in REFERENCE.splitlines() if line.startswith("| `recsys_")]
+    assert len(rows) == len(set(rows))
+    assert {"recsys_answers_total", "recsys_lag_records", "recsys_lanes"} <= set(rows)
+    assert {"recsys_transactions_total", "recsys_stage_seconds_total", "recsys_users"} <= set(rows)
