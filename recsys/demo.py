@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from recsys.demo_view import DemoView
@@ -159,7 +160,11 @@ def run(settings: Settings, limit: int | None = None, *, plain: bool = False) ->
                     "partitions": PARTITIONS, "item_partitions": 1, "replication": 1,
                 }
             )  # fmt: skip
-            asyncio.run(_demo(mine, view, limit))
+            try:
+                asyncio.run(_demo(mine, view, limit))
+            finally:
+                if broker.local is None:
+                    asyncio.run(_tidy(mine, view))
     except (BrokerError, DemoError, ProduceError, admin.AdminError) as error:
         view.fail(str(error))
         return 1
@@ -195,6 +200,23 @@ async def _demo(settings: Settings, view: DemoView, limit: int | None) -> None:
             await tail.stop()
         await _show_photos(connection, settings, view)
     view.say(f"All of it took {time.perf_counter() - started:.0f} s.")
+
+
+async def _tidy(settings: Settings, view: DemoView) -> None:
+    """On a Kafka that goes on without us the demo's topics are deleted."""
+    names = [each.name for each in admin.wanted_topics(settings.prefix, settings.partitions, 1, 1)]
+    try:
+        there = sorted(await admin.find_topics(settings.connection(), names))
+        if there:
+            await admin.delete_topics(settings.connection(), there)
+    except (admin.AdminError, KafkaError, OSError) as error:
+        view.say(
+            f"The demo's topics are still there ({error}); this deletes them: "
+            f"kafka-topics.sh --bootstrap-server {settings.broker} --delete "
+            f"--topic '{settings.prefix}.*'"
+        )
+    else:
+        view.say(f"Deleted: the demo's {len(there)} topics under {settings.prefix}")
 
 
 async def _show_photos(connection: Connection, settings: Settings, view: DemoView) -> None:
