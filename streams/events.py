@@ -163,8 +163,9 @@ class RankedList(Message):
 class ForgetUser(Message):
     """Forget a user. Topic `forget`, key: user_id. Their records up to `timestamp` count no more.
 
-    Later ones are learned afresh. The record itself is kept: a log that is read again must not
-    bring back who was forgotten.
+    What is learned from then on is learned afresh; a lane that learned newer events before it read
+    this forgets them too. The record itself is kept: a log that is read again must not bring back
+    who was forgotten.
     """
 
     user_id: Id
