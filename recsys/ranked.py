@@ -15,7 +15,7 @@ from recsys.board import Unions
 from recsys.catalogue import Catalogue
 from recsys.contexts import Contexts
 from recsys.speakers import Source, Speaker
-from streams.events import RankedItem
+from streams.events import CERTAIN, RankedItem
 
 # The lead of an item that no source brought: what brought it instead, with its reason.
 FILLED, BY_RULE, EXPLORED = -1, -2, -3
@@ -127,7 +127,7 @@ class Ranked:
             if item:
                 item = _short(titles(carrier)) if carrier != NONE else "it"
             by = sayings.found_by(found) if lead >= 0 else [BROUGHT_BY[lead][0]]
-            likely = 1.0 if propensity == 1.0 else round(propensity, 9)
+            likely = CERTAIN if propensity == 1.0 else round(propensity, 9)
             reason = f"{before}{item}{after}"
             lines.append(RankedItem(names[slot] or "", score, len(lines) + 1, by, reason, likely))
         return lines

@@ -31,6 +31,7 @@ Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Vector = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4 * 16384)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+CERTAIN = 1.0  # what is left out of messages is told by identity
 Milliseconds = Annotated[int, msgspec.Meta(ge=TIMESTAMP_MS_MIN, le=TIMESTAMP_MS_MAX)]
 Timestamp = Milliseconds | Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -64,8 +65,8 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
 class BehaviourEvent(Message):
     """What a user did with an item. Topic `behaviour`, key: user_id.
 
-    With an `event_id` an event that arrives twice counts once; without one its topic, partition
-    and offset are its id. `value` is a rating (type `rating`) or a quantity.
+    With an `event_id` an event that arrives twice counts once, among the user's last 16 with an
+    id; without one its topic, partition and offset are its id. `value` is a rating (type `rating`) or a quantity.
     """
 
     user_id: Id
@@ -138,7 +139,7 @@ class RankedItem(Message):
     rank: int
     sources: list[str]
     reason: str
-    propensity: Probability = 1.0
+    propensity: Probability = CERTAIN
 
 
 class RankedList(Message):

@@ -129,7 +129,7 @@ class LaneProducer:
             ) from error
         except REFUSALS as error:
             raise LaneRefusedError(
-                f"the broker refuses a write of {self.transactional_id} "
+                f"the broker does not allow a write of {self.transactional_id} "
                 f"({', '.join(sorted({target.topic for target in writes}))}): {error}"
             ) from error
         except (TimeoutError, KafkaError, OSError) as error:

@@ -424,6 +424,8 @@ def interrupted(shop, topic, count, *arguments):
     process = subprocess.Popen(
         [sys.executable, "-m", "recsys", *arguments], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        # A shell that runs the tests in the background lets its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         while len(shop.read(topic)) < count:

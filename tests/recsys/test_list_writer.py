@@ -102,3 +102,9 @@ def test_a_list_that_its_topic_would_not_take_lacks_its_last_items() -> None:
     assert 0.99 * limit < len(body) <= limit
     ranks = [item["rank"] for item in json.loads(body)["items"]]
     assert ranks == list(range(1, len(ranks) + 1))
+
+
+def test_a_propensity_of_one_is_left_out() -> None:
+    ((_, answer),) = Writer("main", "recsys").write(1)
+    assert answer["items"]
+    assert not any("propensity" in item for item in answer["items"])
