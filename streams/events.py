@@ -66,7 +66,8 @@ class BehaviourEvent(Message):
     """What a user did with an item. Topic `behaviour`, key: user_id.
 
     With an `event_id` an event that arrives twice counts once, among the user's last 16 with an
-    id; without one its topic, partition and offset are its id. `value` is a rating (type `rating`) or a quantity.
+    id; without one its topic, partition and offset are its id. `value` is a rating (type `rating`)
+    or a quantity.
     """
 
     user_id: Id

@@ -419,13 +419,19 @@ def test_the_batch_producer_keeps_order_and_counts(shop):
     assert (keyless.partition, keyless.timestamp) == (0, NOW_MS)
 
 
+# A shell that runs the tests in the background lets its children ignore it.
+HEEDS_SIGINT = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("recsys", run_name="__main__")
+"""
+
+
 def interrupted(shop, topic, count, *arguments):
     """Start a command, send it SIGINT when so many records lie in a topic; what it said then."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "recsys", *arguments], stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HEEDS_SIGINT, *arguments], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        # A shell that runs the tests in the background lets its children ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         while len(shop.read(topic)) < count:
