@@ -84,7 +84,8 @@ class LocalSnapshot:
         try:
             mark = Mark.of(meta)
             if not 0 <= time.time() - mark.time_s + CLOCKS_S < AGE_S_MAX:
-                log.warning("snapshot.refused", path=str(self._path), error="it is too old")
+                told = "it is too old, or of a wrong clock"
+                log.warning("snapshot.refused", path=str(self._path), error=told)
                 return None
             if await holds(mark):
                 await self._compute.run(lambda: state.restore(snapshot))

@@ -27,7 +27,7 @@ REFUSALS = (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
-    MessageSizeTooLargeError,  # of a batch of one record: it would be refused again
+    MessageSizeTooLargeError,  # the same batch would be refused again
     RecordListTooLargeError,
 )
 
