@@ -7,6 +7,7 @@ A source tells its columns and gives rows of the columns asked for. A row that c
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -21,6 +22,7 @@ from streams.codec import DecodeError
 Row = tuple[int, Sequence[Any] | DecodeError]
 FORMATS = ".csv, .tsv, .jsonl, .ndjson, .inter, .item (each also with .gz) and .parquet"
 SAMPLE_ROWS = 1000  # what is concluded from a file is concluded from so many of its first rows
+_DAMAGED = (EOFError, OSError, zlib.error)
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 15  # characters of whole lines read at once
 _NOT_CLOSED = DecodeError("type", "row", "a quote is not closed")
@@ -114,7 +116,7 @@ class Delimited:
             )
             try:
                 yield text
-            except (EOFError, OSError) as error:
+            except _DAMAGED as error:
                 raise LogError(f"{self._name} is damaged: {error}") from None
             finally:
                 text.detach()  # else it would close the file under us
@@ -209,7 +211,7 @@ class JsonLines:
                     text = line.removeprefix(_BOM) if number == 1 else line
                     if not text.isspace():
                         yield number, text
-        except (EOFError, OSError) as error:
+        except _DAMAGED as error:
             raise LogError(f"{self._name} is damaged: {error}") from None
 
     def position(self) -> int:

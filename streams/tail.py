@@ -38,11 +38,12 @@ class Tail:
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._positions: dict[Position, int] = {}
-        self._silence = Silence()
+        self._silence: Silence | None = None
         self.owned: set[Position] = set()
 
     async def start(self) -> None:
         """Start reading. Raises KafkaError where the broker cannot be had."""
+        self._silence = Silence()  # what came before, such as compiling, was nobody's silence
         consumer = reader(self._connection)
         await consumer.start()
         self._consumer = consumer
@@ -71,8 +72,8 @@ class Tail:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since any broker answered; a tail that works asks twice a second."""
-        return self._silence.seconds(self._consumer)
+        """Seconds since any broker answered; a tail that works asks twice a second. 0 unstarted."""
+        return self._silence.seconds(self._consumer) if self._silence else 0.0
 
     @property
     def failed(self) -> BaseException | None:

@@ -268,9 +268,15 @@ def test_a_log_that_can_not_be_read_is_said_in_a_sentence(write, name, text, tol
         BehaviourLog(write(name, text))
 
 
-def test_damaged_gzip_is_said_in_a_sentence(tmp_path):
+def inside_out(zipped: bytes) -> bytes:
+    """A block of a type that deflate does not have."""
+    return zipped[:10] + b"\x07" + zipped[11:]
+
+
+@pytest.mark.parametrize("harm", [lambda zipped: zipped[:-40], inside_out], ids=["cut", "inside"])
+def test_damaged_gzip_is_said_in_a_sentence(tmp_path, harm):
     path = tmp_path / "a.csv.gz"
-    path.write_bytes(gzip.compress(MOVIES.encode() * 1000)[:-40])
+    path.write_bytes(harm(gzip.compress(MOVIES.encode() * 1000)))
     with pytest.raises(LogError, match="damaged"):
         read(path, time_unit="s")
 

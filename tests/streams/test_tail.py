@@ -1,7 +1,9 @@
 """The tail knows what was committed, also by others while it thought itself the owner."""
 
+import time
 import uuid
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -41,3 +43,11 @@ async def test_rows_that_a_successor_wrote_are_read_once_the_partition_is_given_
         finally:
             await tail.stop()
     assert len(seen) == len(set(seen)) == 3
+
+
+def test_what_comes_before_the_start_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first start may compile for minutes; that must not look like a broker that is gone."""
+    now = time.monotonic()
+    tail = Tail(Connection("localhost:1"), {})
+    monkeypatch.setattr(time, "monotonic", lambda: now + 600)
+    assert tail.silent_s == 0
