@@ -292,7 +292,8 @@ def _rarity(
         rare[at] = np.float32(np.inf)  # nothing is alike what has no row
         if slots[at] < len(rows):
             row = rows[slots[at]]
-            rare[at] = np.float32(row.mass[channel] * (now * era_shift(int(row.era[channel]), era)))
+            mass = np.float32(row.mass[channel] * (now * era_shift(int(row.era[channel]), era)))
+            rare[at] = mass if mass > 0.0 else np.float32(np.inf)  # nor what was forgotten
     pull = np.float32(shrinkage)
     for at in range(len(slots)):  # by itself, for then many roots are drawn at once
         rare[at] = np.float32(1.0) / np.sqrt(rare[at] + pull)

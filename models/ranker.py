@@ -91,6 +91,7 @@ class Ranker:
         self._answers = np.zeros(room, np.int64)
         self._lengths = np.zeros(room, np.int64)
         self._pending = 0
+        self._lists_before = 0  # those learned elsewhere are not in the buffer
         self._open = False
         self._before: dict[str, NDArray[Any]] | None = None
         self._pending_before = 0
@@ -156,13 +157,13 @@ class Ranker:
             return
         mask = np.zeros(len(features), np.bool_)
         mask[chosen[(chosen >= 0) & (chosen < len(features))]] = True
+        self._keep_before()
+        if not mask.any():
+            self.counters[3] += 1
+            return
         at = self.lists % self.config.replay_lists
         kept = self._features[at]
         count, answers = listwise.keep(features.astype(np.float32, copy=False), mask, kept)
-        self._keep_before()
-        if not answers:
-            self.counters[3] += 1
-            return
         self._answers[at], self._lengths[at] = answers, count
         self._learn_voices(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
@@ -176,11 +177,16 @@ class Ranker:
             self._pending = 0
             networks = self.config.networks
             self._step(np.tile(newest, (networks, 1)))
-            held = min(self.lists, self.config.replay_lists)
+            first, held = self._held()
             for _ in range(self.config.replay_steps):
                 lists = np.empty((networks, self.config.batch_lists), np.int64)
                 listwise.draw(self.config.seed, self.steps, held, lists)
-                self._step(lists)
+                self._step((first + lists) % self.config.replay_lists)
+
+    def _held(self) -> tuple[int, int]:
+        """Where the buffer's lists begin, and how many it has: those learned in this process."""
+        held, room = self.lists - self._lists_before, self.config.replay_lists
+        return (self._lists_before, held) if held < room else (0, room)
 
     def _learn_voices(self, features: NDArray[np.float32], answers: int) -> None:
         """Compare line and networks on a list that neither has learned; its answers lead it."""
@@ -275,6 +281,7 @@ class Ranker:
         if start != len(packed):
             return False
         self.load(arrays)
+        self._lists_before = self.lists
         return True
 
     @property

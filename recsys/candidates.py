@@ -33,7 +33,7 @@ class UnknownSourceError(SettingsError):
 def readings_of_lists(knn: ItemKnn) -> list[Source]:
     """The ways in which neighbour lists are read; those that go furthest back stand last."""
     much = "goes with much of what you had, most of all with {item}"
-    along = "lately bought along with {item}"
+    along = "lately chosen along with {item}"
     return [
         Reading(knn, "knn-newest", "goes with {item}", room=1, share=0.5),
         Reading(knn, "sequence", "often follows {item}", FOLLOWS, True, 3, 0.5),

@@ -121,10 +121,13 @@ class Catalogue:
         """The product's title, or its id where the catalogue has none."""
         return self.titles.get(slot) or self.items.ids.names[slot] or ""
 
-    def recommendable(self, slots: Slots) -> NDArray[np.bool_]:
-        """Which of the slots may be recommended at all: available, and known by their id."""
+    def recommendable(self) -> NDArray[np.bool_]:
+        """Which items may be recommended at all: available, and known by their id; by slot.
+
+        An item that was forgotten stays in its users' histories by its key alone.
+        """
         self._reserve()
-        return self.available[slots]
+        return self.available[: len(self.items)] & self.items.ids.named
 
     def select(self, wanted: CandidateFilter) -> NDArray[np.bool_]:
         """Which items a filter lets through: a mask over all slots. All its conditions hold.

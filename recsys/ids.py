@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.columns import NONE, Keys, Slots
 
@@ -30,9 +31,15 @@ class ItemIds:
         self._slots: dict[str, int] = {}
         self._slots_by_key: dict[int, int] = {}
         self._keys: Keys = np.zeros(64, np.uint64)
+        self._named: NDArray[np.bool_] = np.zeros(64, np.bool_)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def named(self) -> NDArray[np.bool_]:
+        """Which slots have an id, shape (len,)."""
+        return self._named[: len(self.names)]
 
     @property
     def keys(self) -> Keys:
@@ -48,7 +55,7 @@ class ItemIds:
         slot = self._slots.get(item_id)
         if slot is None:
             slot = self.slot_of_key(key_of(item_id))
-            self.names[slot] = item_id
+            self.names[slot], self._named[slot] = item_id, True
             self._slots[item_id] = slot
         return slot
 
@@ -59,6 +66,7 @@ class ItemIds:
             slot = len(self.names)
             if slot == len(self._keys):
                 self._keys = np.resize(self._keys, 2 * slot)
+                self._named = np.concatenate([self._named, np.zeros(slot, np.bool_)])
             self.names.append(None)
             self._slots_by_key[key] = slot
             self._keys[slot] = key

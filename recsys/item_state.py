@@ -78,12 +78,15 @@ class ItemState:
         if size > self._size:
             for table in self.tables.values():
                 table.extend(size)
-            if not self.factors_version:
-                new = np.arange(self._size, size, dtype=np.int32)
-                for model in self.models:
-                    if isinstance(model, Profile):
-                        model.place(self.tables[model.name], new, self.ids.keys[new])
+            self._place(np.arange(self._size, size, dtype=np.int32))
             self._size = size
+
+    def _place(self, slots: Slots) -> None:
+        """Before the first refit items have the direction of their key."""
+        if not self.factors_version:
+            for model in self.models:
+                if isinstance(model, Profile):
+                    model.place(self.tables[model.name], slots, self.ids.keys[slots])
 
     def attach_ranker(self, ranker: Ranker) -> None:
         """Keep the ranker's weights with the items: it learns in the order of their log."""
@@ -116,7 +119,7 @@ class ItemState:
             self.ranker.rollback()
         self.clock.load(self._clock_before)
         self.open = False
-        self._size = 0
+        self._size = min(table.size for table in self.tables.values())
         self._extend()
 
     def dirty_records(self) -> list[Record]:
@@ -154,6 +157,7 @@ class ItemState:
         for table in self.tables.values():
             table.touch(slots)
             table.clear(slots)
+        self._place(slots)
 
     def records(self) -> list[Record]:
         """All of it, as records of the compacted log."""

@@ -12,6 +12,7 @@ from models.columns import NONE, Slots
 from models.history import CONTEXT_SIZE, WEIGHT_UNIT
 from recsys.asked import LISTS_AT_ONCE
 from recsys.event_batch import TYPE_CODES, EventBatch
+from recsys.ids import key_of
 from recsys.item_updates import Example, ItemUpdates
 from recsys.looks import Look, Looks
 from recsys.user_state import SWEEP_EVENTS, UserState
@@ -45,8 +46,7 @@ class ChunkLearner:
         self.any_shown = bool(self._shown.any())
         self._answers = ~self._shown & (weights != 0)
         self._awaits_look = self._sample()
-        # Whoever comes is known to items by what they did first, never by who they are.
-        self._tokens = np.maximum(self._mixed >> np.uint64(32), np.uint64(1)).astype(np.uint32)
+        self._tokens = self._tokens_of_new()
         self._captured: list[tuple[int, Look]] = []
 
     def _mix(self) -> NDArray[np.uint64]:
@@ -54,6 +54,20 @@ class ChunkLearner:
         batch, keys = self.batch, self.users.items.ids.keys
         mixed = keys[batch.items] ^ self.times_s.astype(np.uint64) ^ batch.event_keys
         return np.asarray(mixed * np.uint64(0x9E3779B97F4A7C15), np.uint64)
+
+    def _tokens_of_new(self) -> NDArray[np.uint32]:
+        """What items will know each event's user by, where it is their first.
+
+        A hash of it and of who they are: neither alone tells them, and nobody has another's.
+        """
+        mixed = self._mixed.copy()
+        new = np.flatnonzero(self.users.heads["events"][self.batch.users] == 0)
+        slots, where = np.unique(self.batch.users[new], return_inverse=True)
+        keys = [key_of(self.users.ids.name(slot)) for slot in slots.tolist()]
+        mixed[new] ^= np.array(keys, np.uint64)[where]
+        mixed *= np.uint64(0xD6E8FEB86659FD93)
+        tokens = np.maximum(mixed >> np.uint64(32), np.uint64(1))
+        return np.asarray(tokens, np.uint32)
 
     def _sample(self) -> NDArray[np.bool_]:
         """Events that become examples if they start a step: by their hash, never by load."""

@@ -40,13 +40,13 @@ from recsys.placed import Policy, exploration, include
 from recsys.rank import Rank, RankConfig
 from recsys.ranked import Ranked, Sayings
 from recsys.rerank import (
-    IMPRESSION_HALF_LIFE_S,
     RerankConfig,
     choose,
     choose_best,
     fill,
     lift_rare,
     listable_items,
+    shown_in_vain,
 )
 from recsys.rules import Rules
 from recsys.scorer import Scorer
@@ -329,12 +329,10 @@ class Pipeline:
             return scores
         scores = scores.copy()
         for number, variant in enumerate(asked.variants):
-            discount = np.float32(variant.rerank.impression_discount)
-            if discount:
-                part, now_s = unions.part(number), float(asked.contexts.now_s[number])
-                scores[part] -= discount * users.shown.unanswered(
-                    asked.slots[number], unions.items[part], now_s, IMPRESSION_HALF_LIFE_S
-                )
+            part, now_s = unions.part(number), float(asked.contexts.now_s[number])
+            scores[part] -= shown_in_vain(
+                variant.rerank, users, asked.slots[number], unions.items[part], now_s
+            )
         return scores
 
     def lifted(
@@ -351,9 +349,7 @@ class Pipeline:
         context, twins = asked.contexts[number], self.vectors.twins
         rerank = asked.variants[number].rerank
         if len(ranked) < asked.k:
-            barred = twins.of(ranked.items)
-            more = fill(rerank, self.popularity, context, ranked.items, barred, asked.k)
-            more = more[twins.single(more, np.zeros(len(more), np.float32))]
+            more = fill(rerank, self.popularity, context, twins, ranked.items, asked.k)
             ranked = ranked.filled_up(more)
         rules = self.rules.over(self.catalogue)
         if rules is not None:

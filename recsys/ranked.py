@@ -125,7 +125,7 @@ class Ranked:
         for slot, score, found, lead, carrier, propensity in zip(*columns, strict=True):
             before, item, after = phrases[lead]
             if item:
-                item = _short(titles(carrier)) if carrier != NONE else "it"
+                item = (_short(titles(carrier)) if carrier != NONE else "") or "it"
             by = sayings.found_by(found) if lead >= 0 else [BROUGHT_BY[lead][0]]
             likely = CERTAIN if propensity == 1.0 else round(propensity, 9)
             reason = f"{before}{item}{after}"

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.base import Scores
 from models.columns import Slots
-from recsys.board import Candidates
 from recsys.contexts import Context
 from recsys.pipeline import Pipeline
-from recsys.rerank import RerankConfig, groups_of
+from recsys.rerank import RerankConfig, groups_of, most_of, shown_in_vain
 from recsys.user_state import UserState
 
 GROUPS = ("category", "brand", "price band")
@@ -29,21 +28,26 @@ def removed(
 ) -> list[Removed]:
     """Every candidate that is not in a user's list of now, the best first.
 
-    The sources are asked as if everything might be listed, so that what may not be is seen too.
+    The sources are asked a second time as if everything might be listed, so that what may not be is
+    seen too.
     """
     listed = pipeline.policy(users, user_slot, now_ms, k).ranked.items
     context = pipeline.context_for(users, user_slot, now_ms, k)
     rerank = pipeline.variant_of(users, user_slot).rerank
-    candidates, scores = _all(pipeline, context, rerank)
-    order = np.argsort(-scores, kind="stable")
+    items, scores = _all(pipeline, context, rerank)
+    discount = shown_in_vain(rerank, users, user_slot, items, float(context.now_s))
+    order = np.argsort(discount - scores, kind="stable")
     out = []
     for place, at in enumerate(order.tolist(), 1):
-        slot = int(candidates.items[at])
-        if slot not in listed:
-            reason = barred(pipeline, context, rerank, slot) or _beaten(
-                pipeline, rerank, listed, slot, place, k
-            )
-            out.append(Removed(slot, place, reason))
+        slot = int(items[at])
+        if slot in listed:
+            continue
+        reason = barred(pipeline, context, rerank, slot)
+        if reason is None and discount[at] > 0 and (scores - discount > scores[at]).sum() < k:
+            reason = "shown before and not acted on"
+        out.append(
+            Removed(slot, place, reason or _beaten(pipeline, rerank, listed, slot, place, k))
+        )
     return out
 
 
@@ -66,6 +70,8 @@ def reason_of(
 def barred(pipeline: Pipeline, context: Context, rerank: RerankConfig, slot: int) -> str | None:
     """What forbids an item in a list, whatever its rank; None where nothing does."""
     past, catalogue = context.history, pipeline.catalogue
+    if not pipeline.items.ids.named[slot]:
+        return "forgotten: nobody has touched it for long"
     if not catalogue.available[slot]:
         return "not available" if catalogue.listed[slot] else "taken off the catalogue"
     rule = pipeline.rules.reason(catalogue, slot)
@@ -79,18 +85,18 @@ def barred(pipeline: Pipeline, context: Context, rerank: RerankConfig, slot: int
     return None
 
 
-def _all(
-    pipeline: Pipeline, context: Context, rerank: RerankConfig
-) -> tuple[Candidates, NDArray[np.float32]]:
-    """The union as if every item might be listed, with its scores: the rare lifted, and boosts."""
+def _all(pipeline: Pipeline, context: Context, rerank: RerankConfig) -> tuple[Slots, Scores]:
+    """What sources found, then what else they find where every item may be listed; and scores."""
     alone = context.alone()
     free = alone.with_usable(np.ones_like(alone.usable))
-    scored = pipeline.scorer.score(free)[0].to(0)
-    candidates, starts = scored.candidates, np.array([0, len(scored.scores)])
+    real, more = (pipeline.scorer.score(part)[0].to(0) for part in (alone, free))
+    other = ~np.isin(more.candidates.items, real.candidates.items)
+    items = np.concatenate([real.candidates.items, more.candidates.items[other]])
+    said = np.concatenate([real.scores, more.scores[other]])
     lifts = [rerank.lift(len(context.history.items))]
-    scores = pipeline.lifted(lifts, candidates.items, starts, scored.scores)
+    scores = pipeline.lifted(lifts, items, np.array([0, len(items)]), said)
     rules = pipeline.rules.over(pipeline.catalogue)
-    return candidates, scores if rules is None else scores + rules.boost[candidates.items]
+    return items, scores if rules is None else scores + rules.boost[items]
 
 
 def _beaten(
@@ -103,7 +109,7 @@ def _beaten(
     own = groups_of(pipeline.catalogue, np.array([slot], np.int32))[0]
     held = groups_of(pipeline.catalogue, listed)
     for name, group, share, held_of in zip(GROUPS, own, rerank.caps, held.T, strict=True):
-        if share < 1.0 and group >= 0 and (held_of == group).sum() >= max(1, int(share * k)):
+        if share < 1.0 and group >= 0 and (held_of == group).sum() >= most_of(share, k):
             return f"enough of its {name}"
     if place <= k:
         return "gave its place to another: for diversity, to a rule, or to a new item"

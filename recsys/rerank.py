@@ -16,9 +16,12 @@ from models.profile import Profile
 from recsys.catalogue import Catalogue
 from recsys.contexts import Context
 from recsys.event_batch import TYPE_CODES
+from recsys.twins import Twins
+from recsys.user_state import UserState
 
 PRICE_BAND_FIRST = 1_000  # bands of prices below 1 are counted from here down
 IMPRESSION_HALF_LIFE_S = 86_400.0
+ROUNDING = 1e-9  # shares of lists are written in decimals, which floats are not
 POOL = 5  # times k: as many of the best are looked at for a list that is spread
 
 
@@ -78,20 +81,18 @@ def listable_items(
     catalogue: Catalogue, allowed: NDArray[np.bool_] | None, excluded: NDArray[np.bool_] | None,
     similar_to: Slots,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Which items may be in a list, whoever it is for: a mask over all slots, for reading only.
+    """Which items may be in a list, whoever it is for: a mask over all slots.
 
-    Out go: the unavailable, what the request's filter or a rule holds back, and the items that the
-    list is to be similar to. What the user had or dislikes goes where lists are gathered.
+    Out go: the unavailable, what has no id, what the request's filter or a rule holds back, and the
+    items that the list is to be similar to. What the user had or dislikes goes where lists are
+    gathered.
     """
-    catalogue.reserve()
-    listable = catalogue.available[: len(catalogue.items)]
+    listable = catalogue.recommendable()
     if allowed is not None:
-        listable = listable & allowed
+        listable &= allowed
     if excluded is not None:
-        listable = listable & ~excluded
-    if len(similar_to):
-        listable = listable.copy()
-        listable[similar_to] = False
+        listable &= ~excluded
+    listable[similar_to] = False
     return listable
 
 
@@ -132,7 +133,12 @@ def _spread(
 
 def _most(config: RerankConfig, k: int) -> NDArray[np.int64]:
     """How many of a category, a brand, a band of prices a list of k may hold."""
-    return np.array([max(1, int(share * k)) for share in config.caps])
+    return np.array([most_of(share, k) for share in config.caps])
+
+
+def most_of(share: float, k: int) -> int:
+    """How many of a list of k a share is, 1 at least; .29 of 100 are 29, whatever floats say."""
+    return max(1, int(share * k + ROUNDING))
 
 
 def _fitting(
@@ -171,7 +177,7 @@ def _with_fresh(
     """
     fresh = context.items.tables[Popularity.name]["events"][items] < config.fresh_events
     listed = listed[:k]
-    missing = int(np.ceil(config.fresh_share * k)) - int(fresh[listed].sum())
+    missing = int(np.ceil(config.fresh_share * k - ROUNDING)) - int(fresh[listed].sum())
     others = order[fresh[order] & ~np.isin(order, listed)]
     room = k - len(listed)
     known = np.flatnonzero(~fresh[listed])
@@ -187,22 +193,23 @@ def _with_fresh(
 
 
 def fill(
-    config: RerankConfig, popularity: Popularity, context: Context, listed: Slots, barred: Slots,
+    config: RerankConfig, popularity: Popularity, context: Context, twins: Twins, listed: Slots,
     k: int,
 ) -> Slots:  # fmt: skip
-    """More usable items, none `barred`, for a list that is short of k.
+    """More usable items, nobody's twins, for a list that is short of k.
 
     By popularity, then the newest; what caps keep out only where the list would stay short.
     """
-    rest = context.query.usable.copy()
+    rest, alike = context.query.usable.copy(), twins.of(listed)
     rest[listed] = False
-    rest[barred[barred < len(rest)]] = False  # some may be newer than what the list was asked for
+    rest[alike[alike < len(rest)]] = False  # some may be newer than what the list was asked for
     slots = np.flatnonzero(rest).astype(np.int32)
     if not len(slots):
         return slots
     table = context.items.tables[popularity.name]
     scores = popularity.scores_of(table, 2, context.query.clock, slots)
     slots, count = slots[np.lexsort((-slots, -scores))], k - len(listed)
+    slots = slots[twins.single(slots, np.zeros(len(slots), np.float32))]
     if min(config.caps) < 1.0:
         held, groups = groups_of(context.catalogue, listed), groups_of(context.catalogue, slots)
         fitting = _fitting(groups, held, _most(config, k), count)
@@ -222,6 +229,16 @@ def lift_rare(
     loud = events.astype(np.float32) + np.float32(1.0)
     logs(loud)
     return np.asarray(scores - np.repeat(lifts, np.diff(starts)) * loud, np.float32)
+
+
+def shown_in_vain(
+    config: RerankConfig, users: UserState, user_slot: int, items: Slots, now_s: float
+) -> Scores:
+    """What a user's unanswered impressions take off the scores of items."""
+    discount = np.float32(config.impression_discount)
+    if not discount:
+        return np.zeros(len(items), np.float32)
+    return discount * users.shown.unanswered(user_slot, items, now_s, IMPRESSION_HALF_LIFE_S)
 
 
 def choose_best(

@@ -46,6 +46,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factor: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
     places: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1  # of a list, that an include may take
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it has no condition, so that all items are meant: a slip, most likely."""
+        conditions = self.items, self.categories, self.brands, self.price_min, self.price_max
+        return all(condition is None for condition in conditions)
+
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     rule: list[Rule] = []
@@ -124,6 +130,9 @@ def read(file: Path) -> tuple[Rule, ...]:
         found = msgspec.toml.decode(file.read_bytes(), type=_File)
     except (OSError, ValueError) as error:  # a DecodeError is one
         raise RulesError(f"{file}: {error}") from None
+    for rule in found.rule:
+        if rule.everywhere:
+            raise RulesError(f"{file}: the rule {rule.name!r} names no items, nor a condition")
     return tuple(found.rule)
 
 

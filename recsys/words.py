@@ -24,6 +24,8 @@ class Words:
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
+        self._words: list[str] = []  # by code
+        self._free: list[int] = []  # codes of words that no product has any more
         self.of_item: NDArray[np.int32] = np.full((64, WORDS_MAX), NONE, np.int32)
         self.counts: NDArray[np.int32] = np.zeros(64, np.int32)  # products of each word
         self.sharers: NDArray[np.int32] = np.full((64, SHARERS), NONE, np.int32)
@@ -35,11 +37,11 @@ class Words:
     def put(self, slot: int, product: Product) -> None:
         """A product's words instead of those it had."""
         words = list(dict.fromkeys(_words_of(product)))[:WORDS_MAX]
-        codes = [self._codes.setdefault(word, len(self._codes)) for word in words]
+        codes = [self._code(word) for word in words]
         self.of_item = _room(self.of_item, slot + 1, NONE)
-        self.counts = _room(self.counts, len(self._codes), 0)
-        self.sharers = _room(self.sharers, len(self._codes), NONE)
-        self._entered = _room(self._entered, len(self._codes), 0)
+        self.counts = _room(self.counts, len(self._words), 0)
+        self.sharers = _room(self.sharers, len(self._words), NONE)
+        self._entered = _room(self._entered, len(self._words), 0)
         had = self.of_item[slot].tolist()
         for code in codes:
             if code not in had:
@@ -50,6 +52,14 @@ class Words:
         self._lose(slot, [code for code in had if code not in codes])
         self.of_item[slot] = NONE
         self.of_item[slot, : len(codes)] = codes
+
+    def _code(self, word: str) -> int:
+        code = self._codes.get(word)
+        if code is None:
+            code = self._free.pop() if self._free else len(self._words)
+            self._words[code : code + 1] = [word]
+            self._codes[word] = code
+        return code
 
     def clear(self, slot: int) -> None:
         """A product without words, as one that is gone."""
@@ -63,6 +73,11 @@ class Words:
         if lost:
             self.counts[lost] -= 1
             self._left.add(slot)
+            for code in lost:
+                if not self.counts[code]:  # the next new word may have its place
+                    del self._codes[self._words[code]]
+                    self.sharers[code], self._entered[code] = NONE, 0
+                    self._free.append(code)
 
     def reserve(self, size: int) -> None:
         """Room for so many slots."""

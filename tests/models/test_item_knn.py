@@ -170,3 +170,15 @@ def test_sequences_are_directed_and_look_at_the_last_three():
     assert model.recommend(table, query([5]), FOLLOWS, conditional=True)[0].tolist() == []
     slots, scores = model.recommend(table, query([1]), FOLLOWS, conditional=True)
     assert slots[np.argsort(-scores)].tolist() == [2, 3, 4]
+
+
+def test_what_was_forgotten_is_alike_nothing():
+    """Its neighbours still hold it, but an item of no mass would be the rarest of all."""
+    model = ItemKnn(KnnConfig(4, (Channel(), Channel(40.0))))
+    table = table_of(model)
+    model.learn(table, item_events([1] * 60 + [2] * 60, [[0]] * 120))
+    table.touch(np.array([1], np.int32))
+    table.clear(np.array([1], np.int32))
+    items, scores = model.recommend(table, query([0]))
+    assert dict(zip(items.tolist(), scores.tolist(), strict=True)).get(1, 0.0) == 0.0
+    assert 2 in items

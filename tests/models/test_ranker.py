@@ -162,3 +162,25 @@ def test_it_knows_how_good_each_source_was_of_late():
         ranker.learn(rows, np.array([int(rows[:, 3].argmax())]))
     assert ranker.late[3] == pytest.approx(1.0)
     assert ranker.late[2] < 0.4
+
+
+def test_one_that_was_learned_elsewhere_replays_what_it_has_seen_itself(monkeypatch):
+    ranker, other = Ranker(6, SMALL), Ranker(6, SMALL)
+    for rows, chosen in lists(21):
+        ranker.learn(rows, chosen)
+    assert other.unpack(ranker.pack())
+    replayed = []
+    monkeypatch.setattr(other, "_step", lambda picked: replayed.append(other._lengths[picked]))
+    for rows, chosen in lists(40, seed=3):
+        other.learn(rows, chosen)
+    assert len(replayed) == 20
+    assert all((lengths > 0).all() for lengths in replayed), "no list of nothing"
+
+
+def test_a_list_without_an_answer_leaves_what_is_kept():
+    ranker = Ranker(6, SMALL)
+    for rows, chosen in lists(SMALL.replay_lists):
+        ranker.learn(rows, chosen)
+    kept = ranker._features.copy()
+    ranker.learn(np.full((10, 6), 9.0, np.float32), np.array([], int))
+    np.testing.assert_array_equal(ranker._features, kept)

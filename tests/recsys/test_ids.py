@@ -40,3 +40,13 @@ def test_users_come_back_after_a_rollback():
     ids.rollback()
     assert ids.names == {0: "a", 1: "b"}
     assert (ids.find("a"), ids.find("b"), ids.find("c")) == (0, 1, -1)
+
+
+def test_who_has_a_name_is_told_for_all():
+    ids = ItemIds()
+    for n in range(200):
+        ids.slot_of_key(key_of(str(n)))
+    assert not ids.named.any()
+    for n in range(0, 200, 3):
+        ids.slot(str(n))
+    assert ids.named.tolist() == [name is not None for name in ids.names]

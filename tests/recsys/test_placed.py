@@ -127,7 +127,7 @@ def test_rules_are_read_anew_without_a_restart(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["[[rule]]", '[[rule]]\nname="a"\naction="boost"\nfactor=-1', "x = 1", "= ="]
+    "text", ["[[rule]]", '[[rule]]\nname="all"\naction="exclude"', '[[rule]]\nname="a"\naction="boost"\nfactor=-1', "x = 1", "= ="]
 )
 def test_wrong_rules_are_refused(tmp_path, text):
     file = tmp_path / "rules.toml"

@@ -58,6 +58,23 @@ def test_a_cap_is_a_reason():
     assert len(listed) <= 5
 
 
+def test_what_was_shown_in_vain_is_told():
+    world = shop(RerankConfig(impression_discount=9.0))
+    listed = reasons(world)[1]
+    world.learn([Event("me", listed[0], "impression", START_S + 900 + n) for n in range(9)])
+    told, others = reasons(world)
+    assert listed[0] not in others
+    assert told[listed[0]] == "shown before and not acted on"
+
+
+def test_what_left_the_state_is_known_by_its_key_alone_and_not_listed():
+    world = shop(RerankConfig(repeats=True))
+    world.items.ids._named[world.items.find("i1")] = False  # as after a restart
+    told, listed = reasons(world, 20)
+    assert "i1" not in listed
+    assert told["i1"] == "forgotten: nobody has touched it for long"
+
+
 def test_an_item_alone_is_asked_for():
     world = shop(RerankConfig())
     user = world.users.find("me")

@@ -7,7 +7,8 @@ import pytest
 
 from models.columns import NONE
 from recsys.pipeline import Pipeline, PipelineConfig
-from recsys.rerank import RerankConfig, choose, choose_best, fill, lift_rare
+from recsys.rerank import RerankConfig, choose, choose_best, fill, lift_rare, most_of
+from recsys.twins import Twins
 from streams.events import Product, RecommendationRequest
 from tests.recsys.logs import START_S, Event, World, seeded_log
 
@@ -116,22 +117,29 @@ def test_the_best_of_several_lists_at_once_are_those_of_each(context):
 
 
 def test_short_lists_are_filled_by_popularity(world, context):
-    listed, none = np.array([0, 1], np.int32), ITEMS[:0]
-    more = fill(RerankConfig(), world.pipeline.popularity, context, listed, none, 8)
+    listed, twins = np.array([0, 1], np.int32), Twins()
+    more = fill(RerankConfig(), world.pipeline.popularity, context, twins, listed, 8)
     assert len(more) == 6
     assert not set(more.tolist()) & {0, 1}
     assert set(more[:4].tolist()) == {2, 3, 4, 5}
     assert more[4:].tolist() == [11, 10]
-    barred = np.array([11, 99], np.int32)  # a twin, and one of later
-    more = fill(RerankConfig(), world.pipeline.popularity, context, listed, barred, 8)
-    assert more[4:].tolist() == [10, 9]
+    twins.unite(1, np.array([11, 99], np.int32))  # one of later, too
+    twins.unite(10, np.array([9, 8], np.int32))
+    more = fill(RerankConfig(), world.pipeline.popularity, context, twins, listed, 8)
+    assert more[4:].tolist() == [10, 7], "its twins make room for others"
+
+
+def test_shares_of_lists_are_what_their_decimals_say():
+    shares = [round(0.01 * n, 2) for n in range(1, 101)]
+    assert [most_of(share, 100) for share in shares] == list(range(1, 101))
+    assert [most_of(share, 10) for share in (0.01, 0.3, 0.79)] == [1, 3, 7]
 
 
 def test_what_fills_a_list_fits_its_caps_while_anything_does(world, context):
     def filled(k, *listed, share=0.5):
         config = RerankConfig(category_share_max=share)
         held = np.array(listed, np.int32)
-        more = fill(config, world.pipeline.popularity, context, held, ITEMS[:0], k)
+        more = fill(config, world.pipeline.popularity, context, Twins(), held, k)
         return [int(slot) % 2 for slot in more]  # odd and even are the two categories
 
     assert filled(6, 0, 2, 4) == [1, 1, 1]

@@ -438,6 +438,51 @@ def test_idle_items_leave_the_log_and_come_back_when_they_are_wanted():
     assert world.items.tables["popularity"]["events"][world.items.find("old")] == 1
 
 
+def test_a_sweep_that_is_taken_back_leaves_no_trace():
+    world = World()
+    world.learn([Event("u1", "old", "purchase", 1_700_000_000)])
+    world.learn([Event("u1", "new", "purchase", 1_790_000_000)])
+    before = world.items.records()
+    direction = world.items.tables["profile"]["vector"][:2].copy()
+    world.items.begin()
+    world.items.sweep(1_750_000_000)
+    world.items.slot("newer")
+    world.items.rollback()
+    assert world.items.records()[:3] == before[:3]
+    np.testing.assert_array_equal(world.items.tables["profile"]["vector"][:2], direction)
+    world.items.begin()
+    world.items.sweep(1_750_000_000)
+    world.items.commit()
+    np.testing.assert_array_equal(world.items.tables["profile"]["vector"][:2], direction)
+    assert world.items.tables["profile"]["vector"][2].any()
+
+
+def test_a_restarted_worker_lists_nothing_that_has_no_id():
+    world = World()
+    world.learn([Event(f"u{n}", "old", "purchase", 1_700_000_000 + n) for n in range(9)])
+    world.learn([Event(f"u{n}", "new", "purchase", 1_790_000_000 + n) for n in range(9)])
+    world.items.begin()
+    world.items.sweep(1_750_000_000)
+    world.items.commit()
+    copy = World()
+    copy.items.load_records((k, v) for k, v in world.items.records() if k != b"old")
+    copy.users.load_records(world.users.records())
+    nameless = copy.items.ids.names.index(None)
+    for user in [*(f"u{n}" for n in range(9)), "a stranger"]:
+        assert nameless not in copy.recommend(user, 1_790_000_100).items
+
+
+def test_those_who_began_alike_are_told_apart():
+    world = World()
+    world.learn([Event(f"u{n}", "i1", "purchase", START_S) for n in range(30)])
+    tokens = world.users.heads["token"][world.users.ids.slots()]
+    assert len(set(tokens.tolist())) == 30
+    again = World()
+    for n in range(30):
+        again.learn([Event(f"u{n}", "i1", "purchase", START_S)])
+    assert again.users.digest() == world.users.digest()
+
+
 def test_rows_of_the_first_version_get_a_token_and_an_empty_audience():
     world = World()
     world.learn(seeded_log(50))

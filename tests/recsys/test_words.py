@@ -56,3 +56,12 @@ def test_one_that_was_forgotten_meanwhile_is_remembered_anew(words):
     assert 0 in remembered(words, "walnut")
     assert count(words, "walnut") == SHARERS + 10
     assert (np.array(words.counts) >= 0).all()
+
+
+def test_words_that_nobody_has_leave_their_place_to_others(words):
+    for n in range(1_000):
+        words.put(3, Product(item_id="i3", title=f"edition {n} walnut"))
+    assert len(words._codes) == len({*words._codes.values()}) == 4  # walnut, table, edition, n
+    assert len(words.counts) == 64
+    assert (count(words, "walnut"), count(words, "table"), count(words, "999")) == (10, 9, 1)
+    assert remembered(words, "999") == [3]
