@@ -17,7 +17,8 @@ from streams.events import ForgetUser
 class Forgotten:
     """Users with the second up to which, and including it, their records are as if never sent.
 
-    Whole seconds, because that is how finely the state keeps a user's first event.
+    Whole seconds, because that is how finely the state keeps a user's first event. A request that
+    lies more than `future_ms_max` ahead is refused, as its lane refuses it.
 
     >>> forgotten = Forgotten()
     >>> forgotten.add("u1", 5_500)
@@ -25,8 +26,9 @@ class Forgotten:
     (True, False, False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, future_ms_max: int = topics.DAY_MS) -> None:
         self._until_s: dict[str, int] = {}
+        self._future_ms_max = future_ms_max
 
     def __len__(self) -> int:
         return len(self._until_s)
@@ -48,7 +50,7 @@ class Forgotten:
 
     def load(self, records: Iterable[ConsumerRecord]) -> None:
         """Take records of the forget log; their owner alone writes dead letters for broken ones."""
-        found, _, _ = codec.decode_chunk(topics.FORGET, list(records))
+        found, _, _ = codec.decode_chunk(topics.FORGET, list(records), self._future_ms_max)
         for message in found:
             if isinstance(message, ForgetUser):
                 self.add(message.user_id, int(message.timestamp))  # type: ignore[arg-type]
@@ -63,7 +65,10 @@ class Forgotten:
         time_ms = int(record.timestamp)
         if topic.struct is not None:
             try:
-                time_ms = getattr(codec.decode(topic, record), "timestamp", None) or time_ms
+                time_ms = self._time_ms(topic, record) or time_ms
             except DecodeError:
                 return False  # it will be a dead letter where it goes
         return self.covers(user_id, time_ms)
+
+    def _time_ms(self, topic: topics.Topic, record: ConsumerRecord) -> int | None:
+        return getattr(codec.decode(topic, record, self._future_ms_max), "timestamp", None)

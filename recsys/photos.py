@@ -1,12 +1,12 @@
 """What users' photos say of them: one vector a user, the newest photos loudest.
 
 A record of the lane's state log beside the user's rows, and for those alone who uploaded. The
-vector is a decayed sum: at each upload the old one is weighed by 2^(-age / half-life), the new one
-is added, and the length is brought back to 1 (only its direction is used).
+vector is a decayed sum: at each upload the older one is weighed by 2^(-age / half-life), they
+are added, and the length is brought back to 1 (only its direction is used).
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,7 +80,9 @@ class Photos:
         before = self._photos.get(user_id)
         total, uploads = vector.astype(np.float32), 1
         if before is not None and before.encoder == encoder and len(before.vector) == len(vector):
-            total = total + before.vector * np.float32(self._faded(before, time_ms))
+            # the one that is newer is whole, whichever came first
+            late = np.float32(self._weight(before.time_ms - time_ms))
+            total = total * late + before.vector * np.float32(self._faded(before, time_ms))
             uploads += before.uploads
             time_ms = max(time_ms, before.time_ms)
         length = float(np.linalg.norm(total))
@@ -112,8 +114,17 @@ class Photos:
             self._undo.append((user_id, self._photos.pop(user_id)))
             self._changed[user_id] = None
 
+    def sweep(self, before_ms: int, is_known: Callable[[str], bool]) -> None:
+        """Remove the photos of users who are not known any more, and sent none since a time."""
+        for user_id, photo in list(self._photos.items()):
+            if photo.time_ms < before_ms and not is_known(user_id):
+                self.forget(user_id)
+
     def _faded(self, photo: Photo, now_ms: int) -> float:
-        return float(2.0 ** (-max(now_ms - photo.time_ms, 0) / self._half_life_ms))
+        return self._weight(now_ms - photo.time_ms)
+
+    def _weight(self, age_ms: int) -> float:
+        return float(2.0 ** (-max(age_ms, 0) / self._half_life_ms))
 
     def _put(self, user_id: str, photo: Photo) -> None:
         self._undo.append((user_id, self._photos.pop(user_id, None)))

@@ -27,6 +27,7 @@ from streams.events import CandidateFilter, Price
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
+GONE = (-1, -1)  # as no file is
 
 
 class RulesError(ValueError):
@@ -72,7 +73,7 @@ class Rules:
 
     def __init__(self, rules: Sequence[Rule] = (), file: Path | None = None) -> None:
         self.rules = tuple(rules)
-        self._file, self._seen, self._looked_s = file, (0, 0), -np.inf
+        self._file, self._seen, self._looked_s = file, GONE, -np.inf
         self._applied: tuple[tuple[int, int], Applied] | None = None
         if file is not None:
             self._seen = _stamp(file)
@@ -99,14 +100,14 @@ class Rules:
     def _look(self, file: Path) -> None:
         """Read the file anew where it changed; what cannot be read changes nothing."""
         self._looked_s = time.monotonic()
+        stamp = _stamp(file)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
         try:
-            stamp = _stamp(file)
-            if stamp == self._seen:
-                return
-            self._seen = stamp
             self.rules, self._applied = read(file), None
             log.info("rules.read", file=str(file), rules=len(self.rules))
-        except (OSError, RulesError) as error:
+        except RulesError as error:
             log.warning("rules.refused", error=str(error))
 
     def _apply(self, catalogue: Catalogue) -> Applied:
@@ -128,7 +129,9 @@ def read(file: Path) -> tuple[Rule, ...]:
     """The rules of a file. Raises RulesError."""
     try:
         found = msgspec.toml.decode(file.read_bytes(), type=_File)
-    except (OSError, ValueError) as error:  # a DecodeError is one
+    except OSError as error:
+        raise RulesError(f"{file}: {error.strerror}") from None
+    except ValueError as error:  # a DecodeError is one
         raise RulesError(f"{file}: {error}") from None
     for rule in found.rule:
         if rule.everywhere:
@@ -149,8 +152,9 @@ def _mask(rule: Rule, catalogue: Catalogue) -> NDArray[np.bool_]:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
+    """What changes with the file; `GONE` where it is not there."""
     try:
         stat = file.stat()
-    except OSError as error:
-        raise RulesError(f"{file}: {error.strerror}") from None
+    except OSError:
+        return GONE
     return stat.st_mtime_ns, stat.st_size

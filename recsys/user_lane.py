@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+from models.columns import NONE
 from recsys import owed, photos, switches
 from recsys.owed import OwedLists
 from recsys.photos import Photos
 from recsys.switches import Switches
 from recsys.tracing import Trace
-from recsys.user_state import UserState
+from recsys.user_state import DAY_S, UserState
 
 
 class UserLane:
@@ -22,6 +23,7 @@ class UserLane:
         self.paid_at_ms = 0  # when lists that waited were looked at
         self.shown: dict[str, list[int]] = {}  # slots of users' newest lists, for the hit rate
         self.traces: dict[str, Trace] = {}  # of events whose list waits
+        self._photos_day = -1  # of the log, when photos were last looked through
 
     def begin(self) -> None:
         """Start a round."""
@@ -41,6 +43,15 @@ class UserLane:
         self.users.rollback()
         self.owed.rollback()
         self.photos.rollback()
+        self._photos_day = -1
+
+    def sweep_photos(self) -> None:
+        """Whoever was silent for too long is forgotten with their photos; once a day of the log."""
+        day = int(self.users.lane[1]) // DAY_S
+        if len(self.photos) and day != self._photos_day:
+            self._photos_day = day
+            since_s = (day - self.users.limits.inactive_days_max) * DAY_S
+            self.photos.sweep(since_s * 1000, lambda user_id: self.users.find(user_id) != NONE)
 
     def dirty_records(self) -> list[tuple[bytes, bytes | None]]:
         """The round's changes, as records of the state log."""

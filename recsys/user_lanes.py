@@ -195,6 +195,7 @@ class UserLanes:
         lists = self.pipeline.learn_and_ask(
             users, batch, wanted, self._config.k, photo_of if len(state.photos) else no_photo
         )
+        state.sweep_photos()
         return Learned(events, records, batch, deferred, lists)
 
     def _answer_events(
@@ -270,16 +271,15 @@ class UserLanes:
         self, lane: int, state: UserLane, outcome: Outcome, paid: list[tuple[str, Owed]]
     ) -> None:
         users = state.users
-        known = [pair for pair in paid if users.find(pair[0]) != NONE]
         asked = self.pipeline.ask(
             users,
-            [users.find(user_id) for user_id, _ in known],
-            [owed.event_time_ms for _, owed in known],
+            [users.find(user_id) for user_id, _ in paid],  # who was swept meanwhile is a stranger
+            [owed.event_time_ms for _, owed in paid],
             self._config.k,
-            [self._photo(state, user_id, owed.event_time_ms) for user_id, owed in known],
+            [self._photo(state, user_id, owed.event_time_ms) for user_id, owed in paid],
         )
         lists = self.pipeline.answer(users, asked)
-        for (user_id, owed), ranked in zip(known, lists, strict=True):
+        for (user_id, owed), ranked in zip(paid, lists, strict=True):
             trigger = Trigger(
                 kind="event", topic=self._behaviour, partition=self._inputs.home(lane, user_id),
                 offset=owed.offset,
@@ -350,12 +350,16 @@ class UserLanes:
             user_id = message.user_id
             self.forgotten.add(user_id, message.timestamp)
             token = state.users.token(user_id)
+            if state.users.find(user_id) == NONE:  # swept, but perhaps owed a list
+                state.owed.settle(user_id)
             if state.users.forget(user_id, self.forgotten.until_s(user_id)):
                 state.owed.settle(user_id)
                 outcome.forgets = True
                 tokens.append(token)
             state.shown.pop(user_id, None)
             state.traces.pop(user_id, None)
+            if state.photos.newest(user_id) is not None:  # of who sent nothing else, too
+                outcome.forgets = True
             state.photos.forget(user_id)
         if tokens:
             packed = ItemUpdates.forgetting(tokens).encode(self.pipeline.items)

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -73,7 +74,7 @@ class Worker:
         self.pipeline = Pipeline(config, self.items, self.catalogue, self.vectors)
         self.pipeline.rules = rules_of(settings)
         self.factors = Factors()
-        self.forgotten = Forgotten()
+        self.forgotten = Forgotten(settings.events.future_ms_max)
         self.control = Control()
         self._refit: Refit | None = None
         self.refits = Refits(settings)
@@ -148,12 +149,13 @@ class Worker:
         try:
             await together(*(worker.start() for worker in self.workers))
         except OSError as error:
-            if error.errno not in UNBINDABLE:
+            named = isinstance(error, socket.gaierror)
+            if error.filename is not None or not (named or error.errno in UNBINDABLE):
                 raise
             mine = self.settings.worker
             raise WorkerFailedError(
                 f"the web pages can not be served at {mine.web_host}:{mine.web_port} "
-                f"(worker.web_host and worker.web_port): {os.strerror(error.errno)}"
+                f"(worker.web_host and worker.web_port): {error.strerror}"
             ) from error
 
     async def _check_topics(self) -> None:
@@ -218,8 +220,7 @@ class Worker:
             topics=application.inputs,
             urgent=getattr(application, "urgent", frozenset()),
             state_topic=state_topic.name(settings.own_prefix) if state_topic else None,
-            # Inputs of the other roles are gone by the time a broker forgets their groups.
-            notes_positions=state_topic is topics.USER_STATE,
+            notes_positions=state_topic is not None,
             snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,
@@ -310,7 +311,7 @@ def image_reader(settings: Settings) -> Any:
     mine, bundles = settings.images, Path(settings.data_dir) / "bundles"
     try:
         loaded = trained.load_encoder(mine.encoder, Path(settings.data_dir) / "encoders", bundles)
-    except (ImportError, LookupError, ValueError) as error:
+    except (ImportError, LookupError, OSError, ValueError) as error:
         raise WorkerFailedError(f"images.encoder: {error}") from error
     if loaded.id != mine.encoder_id:
         raise WorkerFailedError(
@@ -321,7 +322,7 @@ def image_reader(settings: Settings) -> Any:
     if mine.classifier:
         try:
             classifier = trained.WatchedClassifier(mine.classifier, bundles, loaded.trunk_id)
-        except ValueError as error:
+        except (LookupError, OSError, ValueError, TypeError) as error:
             raise WorkerFailedError(f"images.classifier: {error}") from error
     return ImageReader(loaded, classifier, limits, mine.batch_size)
 

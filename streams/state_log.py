@@ -18,6 +18,7 @@ BIRTH_KEY = b"\xff\xff\xffbirth"
 # The newest one of a partition: where the lane stands in each input, as its group knows it, too.
 # A broker forgets what it knows of a group that was away for a week; then this is what is left.
 POSITIONS_KEY = b"\xff\xff\xffpositions"
+NOTES = (BIRTH_KEY, POSITIONS_KEY)
 POLL_MS = 1000
 FETCH_BYTES_MAX = 8 << 20
 
@@ -124,6 +125,11 @@ async def holds(connection: Connection, source: Position, birth: Birth, end: int
         return first is not None and first.key == BIRTH_KEY and _birth(first) == birth
     finally:
         await consumer.stop()
+
+
+def rows(records: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
+    """Those of a state: what its lane notes beside them is left out."""
+    return [record for record in records if record.key not in NOTES]
 
 
 def _birth(record: ConsumerRecord) -> Birth:

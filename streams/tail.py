@@ -13,7 +13,7 @@ from streams.chunk import Position
 from streams.compute import Compute
 from streams.connection import Connection
 from streams.silence import Silence
-from streams.state_log import reader
+from streams.state_log import reader, rows
 
 POLL_MS = 500
 RETRY_S = 1.0
@@ -112,6 +112,6 @@ class Tail:
                     consumer.seek(tp, self._positions[position])
                     continue
                 if tp in fetched:
-                    load = functools.partial(self._loaders[tp.topic], fetched[tp])
+                    load = functools.partial(self._loaders[tp.topic], rows(fetched[tp]))
                     await self._compute.run(load)
                 self._positions[position] = await consumer.position(tp)

@@ -243,7 +243,9 @@ async def _send_topic(
     from streams.replay import Pace, again, read_topic, until_due
 
     there = connection(target)
-    forgotten = await _forgotten(there, source.removesuffix(f".{topic.suffix}"), target.prefix)
+    forgotten = await _forgotten(
+        there, source.removesuffix(f".{topic.suffix}"), target.prefix, target.events.future_ms_max
+    )
     patience_s = target.worker.broker_timeout_s
     read = read_topic(
         there, source, from_offset=from_offset, from_time_ms=from_time_ms, patience_s=patience_s
@@ -277,14 +279,16 @@ async def _send_topic(
         return producer.acknowledged, stopped
 
 
-async def _forgotten(there: "Connection", prefix: str, target: str) -> "Forgotten":
+async def _forgotten(
+    there: "Connection", prefix: str, target: str, future_ms_max: int
+) -> "Forgotten":
     """Who asked to be forgotten; a shadow run must know it as well, so it gets the same log."""
     from recsys.forgotten import Forgotten
     from streams import topics
     from streams.producer import BatchProducer
     from streams.replay import read_topic
 
-    forgotten = Forgotten()
+    forgotten = Forgotten(future_ms_max)
     records = [
         record async for chunk in read_topic(there, topics.FORGET.name(prefix)) for record in chunk
     ]

@@ -333,6 +333,19 @@ class TestMainJob:
         await until_newest_are_answered(killed, events, sent)
         assert_lists_are_unique(await killed.lists())
 
+    async def test_another_application_goes_on_where_the_state_stands(self, new_shop: Any) -> None:
+        shop = await new_shop()
+        await shop.produce_events(random_events(8, 200))
+        worker = shop.start()
+        await worker.until_ready()
+        await shop.settled()
+        await worker.stop()
+        before = await shop.digests()
+        renamed = shop.start(APPLICATION=f"{shop.prefix}-renamed")
+        await renamed.until_ready()
+        await renamed.stop()
+        assert await shop.digests() == before
+
     async def test_workers_come_and_go(self, new_shop: Any) -> None:
         shop = await new_shop(WORKER__CHUNK_EVENTS_MAX="40")
         events = random_events(6, 2500)

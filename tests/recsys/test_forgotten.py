@@ -1,5 +1,7 @@
 """What a request to be forgotten covers, and what it leaves."""
 
+import json
+
 from recsys.forgotten import Forgotten
 from streams import topics
 from tests.records import NOW_MS, body, record
@@ -22,3 +24,15 @@ def test_of_several_requests_the_latest_holds():
     forgotten.add("u1", 4_000)
     assert forgotten.until_s("u1") == 9
     assert forgotten.until_s("u2") == -1
+
+
+def test_what_its_lane_refuses_is_not_in_force():
+    """A lane refuses a request that lies too far ahead, by a setting."""
+    ahead = record(
+        json.dumps({"v": 1, "user_id": "u1", "timestamp": NOW_MS + 600_000}).encode(),
+        timestamp=NOW_MS,
+    )
+    strict, patient = Forgotten(future_ms_max=60_000), Forgotten()
+    strict.load([ahead])
+    patient.load([ahead])
+    assert (len(strict), len(patient)) == (0, 1)

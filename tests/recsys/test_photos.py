@@ -73,3 +73,13 @@ def test_forgetting_leaves_a_tombstone_and_another_version_is_refused():
     assert photos.dirty_records() == [(key, None)]
     with pytest.raises(ValueError, match="version 7"):
         Photos().load_records([(key, b"\x07" + value[1:])])
+
+
+def test_a_sweep_takes_the_photos_of_those_who_are_not_known_any_more():
+    photos = Photos()
+    for user, day in (("old", 1), ("known", 1), ("late", 9)):
+        photos.see(user, ENCODER, day * DAY_MS, unit(1, 0))
+    photos.begin()
+    photos.sweep(5 * DAY_MS, {"known"}.__contains__)
+    assert [key for key, value in photos.dirty_records() if value is None] == [b"old" + SUFFIX]
+    assert len(photos) == 2

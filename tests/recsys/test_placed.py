@@ -122,12 +122,25 @@ def test_rules_are_read_anew_without_a_restart(tmp_path, monkeypatch):
     assert first not in ids(world, world.recommend("u1", NOW_S, 5))
     write("[[rule]]\nnonsense")  # stays as it was
     assert first not in ids(world, world.recommend("u1", NOW_S, 5))
+    file.unlink()
+    refusals = []
+    monkeypatch.setattr("recsys.rules.log.warning", lambda *told, **_: refusals.append(told))
+    for _ in range(3):
+        assert first not in ids(world, world.recommend("u1", NOW_S, 5))
+    assert len(refusals) == 1, "told once"
     write("")
     assert ids(world, world.recommend("u1", NOW_S, 5))[0] == first
 
 
 @pytest.mark.parametrize(
-    "text", ["[[rule]]", '[[rule]]\nname="all"\naction="exclude"', '[[rule]]\nname="a"\naction="boost"\nfactor=-1', "x = 1", "= ="]
+    "text",
+    [
+        "[[rule]]",
+        '[[rule]]\nname="all"\naction="exclude"',
+        '[[rule]]\nname="a"\naction="boost"\nfactor=-1',
+        "x = 1",
+        "= =",
+    ],
 )
 def test_wrong_rules_are_refused(tmp_path, text):
     file = tmp_path / "rules.toml"

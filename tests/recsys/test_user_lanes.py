@@ -3,9 +3,11 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from recsys import user_lanes
+from recsys.photos import DAY_MS
 from recsys.user_lane import UserLane
 from recsys.user_lanes import UserLanes
 from recsys.user_lanes_config import UserLanesConfig
@@ -167,3 +169,27 @@ def test_a_list_waits_no_longer_for_a_clock_that_is_set_back(
     now_ms = user_lanes._now_ms()
     monkeypatch.setattr(user_lanes, "_now_ms", lambda: now_ms - 3_600_000)
     assert sorted(answered(lane.round())) == [("a", 0), ("b", 1)]
+
+
+def test_who_was_swept_meanwhile_has_the_list_that_is_owed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(lists_per_s_max=0.001)
+    assert answered(lane.round("a", "b")) == []
+    lane.state.users.begin()
+    lane.state.users.forget("a", 2**40)  # as a sweep does
+    lane.state.users.commit()
+    now_ms = user_lanes._now_ms()
+    monkeypatch.setattr(user_lanes, "_now_ms", lambda: now_ms + 2_000)
+    outcome = lane.round()
+    assert sorted(answered(outcome)) == [("a", 0), ("b", 1)]
+    assert len(lane.state.owed) == 0
+
+
+def test_photos_go_with_a_user_who_was_silent_for_too_long() -> None:
+    lane = Lane(lists_per_s_max=1_000)
+    lane.state.photos.see("gone", "e@1", NOW_MS - 500 * DAY_MS, np.ones(2, np.float32))
+    lane.state.photos.see("here", "e@1", NOW_MS - 10 * DAY_MS, np.ones(2, np.float32))
+    lane.round("a")
+    assert lane.state.photos.newest("gone") is None
+    assert lane.state.photos.newest("here") is not None

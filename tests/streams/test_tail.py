@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.broker import Broker
 from streams.chunk import Position
 from streams.connection import Connection
+from streams.state_log import BIRTH_KEY, POSITIONS_KEY
 from streams.tail import Tail
 from tests.streams.toy import until
 
@@ -51,3 +52,22 @@ def test_what_comes_before_the_start_is_no_silence(monkeypatch: pytest.MonkeyPat
     tail = Tail(Connection("localhost:1"), {})
     monkeypatch.setattr(time, "monotonic", lambda: now + 600)
     assert tail.silent_s == 0
+
+
+async def test_notes_of_lanes_are_no_rows(local_broker: Broker) -> None:
+    bootstrap, topic = local_broker.bootstrap, f"tail{uuid.uuid4().hex[:8]}"
+    seen: list[bytes] = []
+    tail = Tail(Connection(bootstrap), {topic: lambda records: seen.extend(r.key for r in records)})
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    await client.create_topics([NewTopic(topic, 1, 1)])
+    await client.close()
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for key in (POSITIONS_KEY, b"row", BIRTH_KEY, b"another"):
+            await producer.send_and_wait(topic, b"{}", key=key)
+    await tail.start()
+    try:
+        await tail.catch_up()
+        assert seen == [b"row", b"another"]
+    finally:
+        await tail.stop()
