@@ -134,6 +134,9 @@ class Ranked:
 
 
 def _short(title: str) -> str:
+    """Of a length for a reason, and without what moves a terminal's cursor."""
+    if not title.isprintable():
+        title = "".join(letter if letter.isprintable() else " " for letter in title)
     return title if len(title) <= TITLE_MAX else f"{title[: TITLE_MAX - 1]}…"
 
 

@@ -1,6 +1,7 @@
 """Settings as text: the effective values, a recsys.toml to start from, and a reference table."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,21 @@ from pydantic import BaseModel, SecretStr
 from recsys.settings import CONFIG_VARIABLE, Settings, variable_of
 
 MASK = "********"
+_USER_OF_ADDRESS = re.compile(r"//[^/@]*@")
 
 
 def effective(settings: BaseModel) -> dict[str, Any]:
     """Every setting's value, as plain data; what is secret is masked."""
-    return {name: _plain(getattr(settings, name)) for name in type(settings).model_fields}
+    return {name: _shown(name, getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A program's arguments and an address's user may be secrets, too."""
+    if name == "token_command":
+        return [*value[:1], *([MASK] if value[1:] else [])]
+    if name == "trace_endpoint":
+        return _USER_OF_ADDRESS.sub(f"//{MASK}@", value)
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:

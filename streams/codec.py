@@ -290,8 +290,16 @@ def _wrong_key(key: bytes | None, owner: str) -> DecodeError:
 
 
 def _latest_ms(record: IncomingRecord, future_ms_max: int) -> int:
-    # A record without a time of its own (-1, formats before 0.10) has only the absolute bound.
-    return record.timestamp + future_ms_max if record.timestamp >= 0 else TIMESTAMP_MS_MAX
+    if record.timestamp < 0:  # any clock of ours could be moved by it, decades ahead
+        raise DecodeError("timestamp", "timestamp", "the record has no Kafka time to judge it by")
+    return record.timestamp + future_ms_max
+
+
+def checked_record_time(
+    field: str, value_ms: int, record: IncomingRecord, future_ms_max: int
+) -> int:
+    """The time, if it lies within the bounds, and not too far after the record's own."""
+    return checked_time(field, value_ms, _latest_ms(record, future_ms_max))
 
 
 def checked_time(field: str, value_ms: int, latest_ms: int = TIMESTAMP_MS_MAX) -> int:
@@ -313,8 +321,8 @@ def _check_behaviour(event: BehaviourEvent, record: IncomingRecord, future_ms_ma
         event.event_id = _cloudevent_id(record.headers)
     if event.session_id is not None:
         check_id("session_id", event.session_id)
-    event.timestamp = checked_time(
-        "timestamp", time_ms(event.timestamp), _latest_ms(record, future_ms_max)
+    event.timestamp = checked_record_time(
+        "timestamp", time_ms(event.timestamp), record, future_ms_max
     )
 
 
@@ -348,21 +356,21 @@ def _check_request(
         if low is not None and high is not None and low > high:
             raise DecodeError("range", "filter.price_max", f"{high} is below price_min, {low}")
     if request.timestamp is not None:
-        request.timestamp = checked_time(
-            "timestamp", time_ms(request.timestamp), _latest_ms(record, future_ms_max)
+        request.timestamp = checked_record_time(
+            "timestamp", time_ms(request.timestamp), record, future_ms_max
         )
 
 
 def _check_forget(forget: ForgetUser, record: IncomingRecord, future_ms_max: int) -> None:
-    forget.timestamp = checked_time(
-        "timestamp", time_ms(forget.timestamp), _latest_ms(record, future_ms_max)
+    forget.timestamp = checked_record_time(
+        "timestamp", time_ms(forget.timestamp), record, future_ms_max
     )
 
 
 def _check_image(image: ImageEmbedding, record: IncomingRecord, future_ms_max: int) -> None:
     check_id("upload_id", image.upload_id)
     _check_vector(image.vector)
-    checked_time("timestamp", image.timestamp, _latest_ms(record, future_ms_max))
+    checked_record_time("timestamp", image.timestamp, record, future_ms_max)
 
 
 def _check_picture(picture: ItemEmbedding, _record: IncomingRecord, _future_ms_max: int) -> None:

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from streams.codec import DecodeError, IncomingRecord, check_id, checked_time
+from streams.codec import DecodeError, IncomingRecord, check_id, checked_record_time
 from streams.events import ID_LENGTH_MAX, time_ms
+from streams.topics import DAY_MS
 
 
 def text(record: IncomingRecord, name: str) -> str | None:
@@ -31,17 +32,17 @@ def number(record: IncomingRecord, name: str, least: int, most: int) -> int | No
     return int(found)
 
 
-def time(record: IncomingRecord, name: str) -> int:
+def time(record: IncomingRecord, name: str, future_ms_max: int = DAY_MS) -> int:
     """A header's time in epoch ms; the record's own where it is not there. Raises DecodeError."""
     found = text(record, name)
     if found is None:
-        return record.timestamp
+        return checked_record_time(name, record.timestamp, record, future_ms_max)
     if found.isascii() and found.isdigit():
-        return checked_time(name, int(found))
+        return checked_record_time(name, int(found), record, future_ms_max)
     try:
         moment = datetime.fromisoformat(found)
         if moment.tzinfo is None:
             raise ValueError("no zone")
     except ValueError:
         raise DecodeError("timestamp", name, f"{found[:40]!r} is no RFC 3339 time") from None
-    return checked_time(name, time_ms(moment))
+    return checked_record_time(name, time_ms(moment), record, future_ms_max)

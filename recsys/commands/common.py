@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from recsys.settings import Settings, SettingsError, load
@@ -124,14 +125,27 @@ def print_json_line(data: Any) -> None:
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """A table on standard output; numbers stand to the right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
     for column in columns:
         numeric = rows and all(isinstance(row.get(column), int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(Text(printable(_cell(row.get(column)))) for column in columns))
     # Where nobody's window sets the width, lines are as long as the columns need.
     Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table, markup=False)
+
+
+def printable(text: str) -> str:
+    """Text of a client's without what a terminal would act on; lines stay lines.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\ufffd[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text
+    )
 
 
 def _cell(value: Any) -> str:

@@ -17,6 +17,7 @@ from recsys.commands.common import (
     print_json,
     print_json_line,
     print_table,
+    printable,
     run,
     say,
     settings,
@@ -138,12 +139,13 @@ def _decode(value: bytes) -> "RankedList":
 
 def _table(lists: "deque[RankedList]", count: int) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=f"{count} lists", title_justify="left", header_style="bold")
     for column in ("time", "user", "after", "items", "because"):
         table.add_column(column)
     for ranked in lists:
-        table.add_row(*_cells(ranked))
+        table.add_row(*map(Text, _cells(ranked)))
     return table
 
 
@@ -154,7 +156,7 @@ def _cells(ranked: "RankedList") -> tuple[str, ...]:
         ranked.user_id,
         ranked.trigger.kind,
         " ".join(item.item_id for item in best),
-        best[0].reason if best else "",
+        printable(best[0].reason) if best else "",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recsys.cli import app
-from recsys.commands.common import parse_fields
+from recsys.commands.common import parse_fields, print_table
 from tests.records import body
 
 ROOT = Path(__file__).parents[2]
@@ -322,3 +322,12 @@ def test_a_classifier_is_trained_on_a_folder(tmp_path):
     shown = recsys(*words)
     assert "Written to" in shown.stderr
     assert "test accuracy" in shown.stdout
+
+
+def test_tables_show_what_clients_wrote_and_do_nothing_of_it(capsys):
+    rows = [{"user": "[/u]", "title": "\x1b]0;mine\x07 \x9b5m[red]x"}]
+    print_table("of [/u] \x1b[2J", rows, ["user", "title"])
+    shown = capsys.readouterr().out
+    assert "[/u]" in shown
+    assert "[red]x" in shown
+    assert not set("\x1b\x07\x9b") & set(shown)

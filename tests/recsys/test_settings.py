@@ -215,3 +215,15 @@ def test_every_setting_has_an_effect():
     for path, _ in module.leaves():
         name = path.rpartition(".")[2]
         assert re.search(rf"\.{name}\b", code), f"nothing reads {path}"
+
+
+def test_arguments_and_addresses_are_masked_where_they_may_hold_secrets():
+    shown = effective(
+        Settings(
+            security={"token_command": ["curl", "-u", "me:s3cret"]},
+            worker={"trace_endpoint": "http://u:s3cret@h:4318/v1"},
+        )
+    )
+    assert "s3cret" not in str(shown)
+    assert shown["security"]["token_command"] == ["curl", MASK]
+    assert shown["worker"]["trace_endpoint"] == f"http://{MASK}@h:4318/v1"

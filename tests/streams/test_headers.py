@@ -4,7 +4,7 @@ import pytest
 
 from streams import headers
 from streams.codec import DecodeError
-from tests.records import record
+from tests.records import NOW_MS, record
 
 
 def with_header(value, name="recsys-k"):
@@ -20,6 +20,15 @@ def test_text_number_and_time():
     assert headers.time(with_header(b"1291191960000"), "recsys-k") == 1291191960000
     mine = with_header(b"1")
     assert headers.time(mine, "other") == mine.timestamp
+
+
+@pytest.mark.parametrize("value", [b"2023-11-15T22:13:21Z", b"4102444799000"])
+def test_a_time_far_ahead_of_the_record(value):
+    with pytest.raises(DecodeError, match=r"recsys-k: .* too far in the future"):
+        headers.time(with_header(value), "recsys-k")
+    assert headers.time(with_header(b"2023-11-15T22:13:20Z"), "recsys-k") == NOW_MS + 86_400_000
+    with pytest.raises(DecodeError, match="future"):
+        headers.time(with_header(b"1700000002000"), "recsys-k", 1_000)
 
 
 @pytest.mark.parametrize("value", [b"0", b"21", b"-1", b"1.5", b"abc", "\u0663".encode()])
