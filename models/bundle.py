@@ -63,7 +63,7 @@ class Bundle:
         """The weights."""
         try:
             return dict(load_file(self.folder / WEIGHTS))
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise BundleError(f"{self.folder / WEIGHTS}: {error}") from error
 
     def graph(self, name: str) -> Path:
@@ -74,10 +74,20 @@ class Bundle:
         return path
 
 
+def check_name(name: str) -> None:
+    """Raises `BundleError` for what cannot be a bundle's name: it is a folder's name too."""
+    if Path(name).name != name or name in ("", "..") or not name.isprintable() or len(name) > 100:
+        raise BundleError(f"{name[:100]!r} is no name of a bundle")
+
+
 def write(
     folder: Path, name: str, about: About, arrays: Arrays, graphs: Mapping[str, bytes] | None = None
 ) -> Bundle:
-    """Writes a version whole, then makes it the current one. The same content is one version."""
+    """Writes a version whole, then makes it the current one. The same content is one version.
+
+    Raises `BundleError` for a name that is none.
+    """
+    check_name(name)
     files = {WEIGHTS: save({key: np.ascontiguousarray(value) for key, value in arrays.items()})}
     files |= {f"{key}.onnx": data for key, data in (graphs or {}).items()}
     digests = {key: hashlib.sha256(data).hexdigest() for key, data in sorted(files.items())}
@@ -109,10 +119,10 @@ def use(folder: Path, name: str, version: str) -> None:
 
 
 def current_version(folder: Path, name: str) -> str | None:
-    """The version that the name alone means; None where there is no such bundle."""
+    """The version that the name alone means; None where there is no such bundle to be read."""
     try:
         return (folder / name / "current").read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it is not UTF-8, or the name is no path
         return None
 
 
@@ -126,14 +136,20 @@ def read(folder: Path, name: str, version: str | None = None, kind: str | None =
         facts = json.loads((place / ABOUT).read_text(encoding="utf-8"))
         digests: dict[str, str] = facts["files"]
         about = About(**{key: facts[key] for key in About.__dataclass_fields__})
-    except (OSError, ValueError, KeyError) as error:
+        found = {key: _digest(place / Path(key).name) for key in digests}
+        form = facts.get("format")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BundleError(f"bundle {name} {version} cannot be read: {error}") from error
-    if facts.get("format") != FORMAT:
-        raise BundleError(f"bundle {name} has the format {facts.get('format')}, not {FORMAT}")
+    if form != FORMAT:
+        raise BundleError(f"bundle {name} has the format {form}, not {FORMAT}")
     for key, expected in digests.items():
-        with (place / Path(key).name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise BundleError(f"bundle {name} {version}: {key} is not what was written")
+        if found[key] != expected:
+            raise BundleError(f"bundle {name} {version}: {key} is not what was written")
     if kind is not None and about.kind != kind:
         raise BundleError(f"bundle {name} is a {about.kind}, not a {kind}")
     return Bundle(place, name, version, about)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

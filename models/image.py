@@ -17,7 +17,7 @@ from models import image_header
 
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: a product photo's white
-_one_at_a_time = threading.Lock()  # warnings are turned into errors for the whole process
+_one_at_a_time = threading.Lock()  # what Pillow warns of and forbids is the whole process's
 
 
 class BadImage(ValueError):  # noqa: N818 - it is what the dead letter says
@@ -110,20 +110,22 @@ def _pillow_as_bad_image() -> Iterator[None]:
     """Turns whatever Pillow says of hostile bytes, aloud or as a warning, into `BadImage`."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("error")
+        # how many pixels are taken is ours to say: they are counted before any is decoded
+        bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield
         except BadImage:
             raise
         except UserWarning as warning:
             raise BadImage("metadata", "value", _first_line(warning)) from warning
-        except Image.DecompressionBombError as error:
-            raise BadImage("pixels", "value", _first_line(error)) from error
         except UnidentifiedImageError as error:
             raise BadImage("corrupt", "value", "its header cannot be read") from error
         except Exception as error:
             # decoders of hostile bytes raise nearly anything: OSError, SyntaxError, struct.error
             text = _first_line(error)
             raise BadImage(_reason(text), "value", text) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = bound
 
 
 def _reason(text: str) -> str:
@@ -140,6 +142,9 @@ def _shrink(image: Image.Image, side_px: int) -> Image.Image:
     """Smaller before anything else, so that every later step is cheap."""
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "1":
+        # pixels of one bit Pillow does not blend into grey: it would leave some of them out
+        image = image.convert("RGBA" if "transparency" in image.info else "L")
     elif image.mode.startswith("I"):
         # 16-bit grey: Pillow's own conversion to 8 bits cuts off instead of scaling
         image = image.point(lambda value: value / 257).convert("L")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
@@ -36,7 +37,10 @@ class SavedIndex:
 
 
 def save(path: Path, saved: SavedIndex) -> None:
-    """Writes the file; a reader at the same time sees the old one or the new one."""
+    """Writes the file; a reader at the same time sees the old one or the new one.
+
+    Raises `IndexFileError` or `OSError` where it cannot be written.
+    """
     index = saved.index
     with index.lock:
         inner = index.inner if isinstance(index, SwitchingIndex) else index
@@ -57,14 +61,23 @@ def save(path: Path, saved: SavedIndex) -> None:
         "offsets": json.dumps(saved.offsets),
     }
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    save_file(arrays, part, metadata=about)
-    os.replace(part, path)
+    part.touch()
+    mode = part.stat().st_mode & 0o777  # safetensors would leave it to its owner alone
+    try:
+        save_file(arrays, part, metadata=about)
+        part.chmod(mode)
+        os.replace(part, path)
+    except SafetensorError as error:
+        raise IndexFileError(f"{path} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load(path: Path, encoder: str | None = None) -> SavedIndex:
     """Reads the file back.
 
-    Raises `IndexFileError` where it is none, or holds vectors of another encoder than that one.
+    Raises `IndexFileError` where it is none, is damaged, or holds vectors of another encoder than
+    that one.
     """
     try:
         with safe_open(path, "numpy") as file:
@@ -74,23 +87,32 @@ def load(path: Path, encoder: str | None = None) -> SavedIndex:
         raise IndexFileError(f"{path} is no index: {error}") from error
     if about.get("format") != FORMAT:
         raise IndexFileError(f"{path} is no index of the format {FORMAT}")
-    if encoder is not None and about["encoder"] != encoder:
-        raise IndexFileError(f"{path} holds vectors of {about['encoder']}, not of {encoder}")
-    index = _restored(about, arrays)
-    return SavedIndex(
-        index, about["encoder"], json.loads(about["names"]), json.loads(about["offsets"])
-    )
+    try:
+        names = msgspec.json.decode(about["names"], type=list[str])
+        offsets = msgspec.json.decode(about["offsets"], type=dict[str, int])
+        index = _restored(about, arrays, len(names))
+        saved = SavedIndex(index, about["encoder"], names, offsets)
+    except (LookupError, ValueError, RuntimeError) as error:  # voyager raises RuntimeError
+        raise IndexFileError(f"{path} is damaged: {error}") from error
+    if encoder is not None and saved.encoder != encoder:
+        raise IndexFileError(f"{path} holds vectors of {saved.encoder}, not of {encoder}")
+    return saved
 
 
-def _restored(about: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> Index:
+def _restored(
+    about: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]], names: int
+) -> Index:
     dim = int(about["dim"])
     metric: Metric = "cosine" if about["metric"] == "cosine" else "euclidean"
     inner: Index
+    ids = arrays["ids"]
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < names:
+        raise ValueError("a vector has no name")
     if about["inner"] == "hnsw":
-        inner = HnswIndex.restore(dim, metric, arrays["ids"], arrays["graph"].tobytes())
+        inner = HnswIndex.restore(dim, metric, ids, arrays["graph"].tobytes())
     else:
         inner = ExactIndex(dim, metric)
-        inner.put(arrays["ids"], arrays["rows"])
+        inner.put(ids, arrays["rows"])
     if about["kind"] != "switching":
         return inner
     switching = SwitchingIndex(dim, metric)

@@ -3,12 +3,12 @@
     folder/[split/].../<label>/<photo>.jpg      the label is the folder's name
     folder/photos.csv                           or one line a photo: path, label, product[, split]
 
-A split is one of `train`, `validation` (or `val`) and `test`.
+A split is one of `train`, `validation` (or `val`) and `test`, in small letters or large.
 """
 
 import csv
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def read_folder(folder: Path, label_is_product: bool = False) -> list[Photo]:
 
     Without a `photos.csv` every photo is a product of its own, or (`label_is_product`) every
     label is one. Raises `PhotosError` where there is no photo, or the list names one that is not
-    in the folder.
+    in the folder or a split that there is not.
     """
     folder = folder.resolve()
     listed = folder / "photos.csv"
@@ -67,24 +67,53 @@ def read_folder(folder: Path, label_is_product: bool = False) -> list[Photo]:
 def _found(folder: Path, label_is_product: bool) -> list[Photo]:
     photos = []
     for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and path.parent != folder:
+        if path.suffix.lower() in SUFFIXES and path.parent != folder and path.is_file():
             place = path.relative_to(folder)
             label = path.parent.name
             product = label if label_is_product else place.as_posix()
-            photos.append(Photo(path, label, product, SPLITS.get(place.parts[0], "")))
+            photos.append(Photo(path, label, product, _split(place.parts[0])))
     return photos
 
 
 def _listed(path: Path) -> list[Photo]:
     photos = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            place = (path.parent / row["path"]).resolve()
-            if not place.is_relative_to(path.parent) or not place.is_file():
-                raise PhotosError(f"{path.name} names {row['path']!r}, which is not in the folder")
-            split = SPLITS.get(row.get("split") or "", "")
-            photos.append(Photo(place, row["label"], row["product"], split))
+    for row in read_rows(path, "path", "label", "product"):
+        place = (path.parent / row["path"]).resolve()
+        if not place.is_relative_to(path.parent) or not place.is_file():
+            raise PhotosError(f"{path.name} names {row['path']!r}, which is not in the folder")
+        named = row.get("split") or ""
+        split = _split(named)
+        if named.strip() and not split:
+            raise PhotosError(f"{path.name} names the split {named!r}: {', '.join(SPLITS)} are")
+        photos.append(Photo(place, row["label"], row["product"], split))
     return photos
+
+
+def _split(name: str) -> str:
+    """The part of that name, however it is written; empty where it is none."""
+    return SPLITS.get(name.strip().lower(), "")
+
+
+def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
+    """The lines of a CSV in UTF-8, each with a value in these columns.
+
+    Raises `PhotosError` where the file is not of that kind.
+    """
+    # spreadsheets put a byte order mark before the first column's name
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        try:
+            lacks = [name for name in columns if name not in (rows.fieldnames or ())]
+            if lacks:
+                raise PhotosError(f"{path} has no columns {' and '.join(lacks)}")
+            for row in rows:
+                if any(row[name] is None for name in columns):
+                    raise PhotosError(f"{path}: line {rows.line_num} has too few values")
+                yield row
+        except UnicodeDecodeError as error:
+            raise PhotosError(f"{path} is not in UTF-8") from error
+        except csv.Error as error:
+            raise PhotosError(f"{path}: line {rows.line_num} cannot be read: {error}") from error
 
 
 def split_by_product(

@@ -6,6 +6,7 @@ from models import bundle, classifier, encoder
 from models.bundle import Bundle, BundleError
 from models.classifier import Classifier
 from models.encoder import Encoder
+from models.joined import JoinedEncoder
 from models.mapping import ImageMapping
 from models.siamese import SiameseEncoder, SiameseHead
 from models.unit_rows import Vectors
@@ -13,18 +14,32 @@ from models.unit_rows import Vectors
 SIDES_PX = {"alexnet": 227, "tuned": 224}
 
 
-def load_encoder(name: str, cache_folder: Path, bundles: Path) -> Encoder:
+def load_encoder(
+    name: str, cache_folder: Path, bundles: Path, version: str | None = None
+) -> Encoder:
     """The encoder of that name; a bundle of that name comes before a built-in one.
 
-    A bundle can be a Siamese head (on its trunk), AlexNet, or a fine-tuned network. Raises
+    A bundle can be a Siamese head (on its trunk), AlexNet, or a fine-tuned network; names with `+`
+    between are joined. `version` is a bundle's, and without it the current one. Raises
     `LookupError` for an unknown name and `BundleError` for a bundle that is no encoder, or whose
     trunk has another version than the one it was trained on.
     """
     if bundle.current_version(bundles, name) is None:
-        return encoder.load(name, cache_folder)
-    found = bundle.read(bundles, name)
+        if "+" not in name or name in encoder.names():
+            return encoder.load(name, cache_folder)
+        parts = name.split("+")
+        versions = (version or "").split("+")
+        wanted = versions if len(versions) == len(parts) else [None] * len(parts)
+        return JoinedEncoder(
+            [load_encoder(p, cache_folder, bundles, v) for p, v in zip(parts, wanted, strict=True)]
+        )
+    found = bundle.read(bundles, name, version)
     if found.about.kind == "siamese":
-        trunk = load_encoder(found.about.trunk, cache_folder, bundles)
+        if name in found.about.trunk.split("+"):
+            raise BundleError(f"bundle {name} is its own trunk: train it with another --encoder")
+        # the version it was trained on, whichever is the trunk's current one
+        below = found.about.trunk_id.rpartition("@")[2]
+        trunk = load_encoder(found.about.trunk, cache_folder, bundles, below)
         _check_trunk(found, trunk.id)
         return SiameseEncoder(name, found.version, trunk, SiameseHead.from_arrays(found.arrays()))
     if found.about.kind not in SIDES_PX:
@@ -57,25 +72,26 @@ class WatchedClassifier:
     """A classifier by name that is swapped when a new version of it becomes the current one.
 
     A new version that cannot be used is left alone and told in `problem`; the old one goes on.
+    `version` is the one that was looked at last.
     """
 
     def __init__(self, name: str, bundles: Path, trunk_id: str) -> None:
         self._name = name
         self._bundles = bundles
         self._trunk_id = trunk_id
-        self._version = bundle.current_version(bundles, name)
+        self.version = bundle.current_version(bundles, name)
         self._classifier = load_classifier(name, bundles, trunk_id)
         self.problem = ""
 
     def top(self, vectors: Vectors, k: int = 3) -> list[list[tuple[str, float]]]:
         """See `Classifier.top`, by the version that is current now."""
         version = bundle.current_version(self._bundles, self._name)
-        if version != self._version:
-            self._version = version
+        if version != self.version:
+            self.version = version
             try:
                 self._classifier = load_classifier(self._name, self._bundles, self._trunk_id)
                 self.problem = ""
-            except (BundleError, KeyError, ValueError) as error:
+            except (OSError, LookupError, ValueError, TypeError) as error:
                 self.problem = str(error)
         return self._classifier.top(vectors, k)
 

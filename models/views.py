@@ -6,6 +6,7 @@ view, so that a view does not depend on what else is computed.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def cached_views(
         return kept
     views = compute_views(compute, photos, count, seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npy")
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may compute the same
     np.save(part, views)
     part.replace(path)
     return views

@@ -58,14 +58,16 @@ class ImageLanes(Stateless):
                 kept.append((record, self._owner(record)))
             except DecodeError as error:
                 self._refuse(lane, record, error, outcome)
-                continue
-            if record.value is None and not self._uploads:
-                kept.pop()
-                outcome.add(Position(self._output, lane), Record(record.key, None))
-        files = [(r.value or b"", _content_type(r)) for r, _ in kept]
+        files = [(r.value or b"", _content_type(r)) for r, _ in kept if not self._removes(r)]
         loop = asyncio.get_running_loop()
-        pictures = await loop.run_in_executor(self._thread, self._reader.read, files)
-        for (record, owner), picture in zip(kept, pictures, strict=True):
+        read = await loop.run_in_executor(self._thread, self._reader.read, files)
+        pictures = iter(read)
+        for record, owner in kept:
+            if self._removes(record):
+                # in its place among the others: a vector behind it would bring the picture back
+                outcome.add(Position(self._output, lane), Record(record.key, None))
+                continue
+            picture = next(pictures)
             try:
                 if isinstance(picture, BadImage):
                     told = f"{picture.reason}: {picture.message}"
@@ -77,8 +79,12 @@ class ImageLanes(Stateless):
                 packed = Record(record.key, codec.encode(message))
                 outcome.add(Position(self._output, lane), packed)
         if records:
-            metrics.events(self._input, len(kept), int(records[-1].timestamp))
+            metrics.events(self._input, len(files), int(records[-1].timestamp))
         return outcome
+
+    def _removes(self, record: ConsumerRecord) -> bool:
+        """Whether it takes a product's picture away."""
+        return record.value is None and not self._uploads
 
     def _owner(self, record: ConsumerRecord) -> str:
         name = "user_id" if self._uploads else "item_id"

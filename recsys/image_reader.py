@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.classifier import Classifier
@@ -11,6 +12,8 @@ from models.encoder import Encoder
 from models.image import BadImage, ImageLimits, decode
 from models.trained import WatchedClassifier
 from streams.events import ClassProbability
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class ImageReader:
     ) -> None:
         self.encoder = encoder
         self.classifier = classifier
+        self._refused: str | None = None  # the classifier's version that was told of
         self._limits = limits or ImageLimits()
         self._batch_size = batch_size
 
@@ -58,7 +62,17 @@ class ImageReader:
     def _classes(self, vectors: NDArray[np.float32]) -> list[list[ClassProbability]]:
         if self.classifier is None:
             return [[] for _ in vectors]
+        answers = self.classifier.top(vectors)
+        if isinstance(self.classifier, WatchedClassifier):
+            self._tell(self.classifier)
         return [
             [ClassProbability(category=name, probability=round(p, 4)) for name, p in row]
-            for row in self.classifier.top(vectors)
+            for row in answers
         ]
+
+    def _tell(self, watched: WatchedClassifier) -> None:
+        """Says once of each version that it cannot be used."""
+        refused = (watched.version or "unreadable") if watched.problem else None
+        if refused is not None and refused != self._refused:
+            log.warning("classifier.refused", version=refused, error=watched.problem)
+        self._refused = refused

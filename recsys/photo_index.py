@@ -1,6 +1,6 @@
 """An index of product pictures in a file: built from a folder or from what the topic holds."""
 
-import csv
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from models.encoder import Encoder
 from models.image import BadImage, decode
 from models.index import SwitchingIndex
 from models.index_file import SavedIndex
-from models.photos import SUFFIXES
+from models.photos import SUFFIXES, read_rows
 from streams import topics
 from streams.connection import Connection
 from streams.events import ItemEmbedding
-from streams.replay import open_reader, partitions_of
+from streams.producer import PATIENCE_S
+from streams.replay import ReplayError, open_reader, partitions_of
+from streams.silence import told
 
 Vector = npt.NDArray[np.float32]
 BATCH = 16
@@ -31,24 +33,25 @@ def catalogue_pictures(source: Path) -> Iterator[tuple[str, Path]]:
     """Item ids and picture files, of a CSV with `item_id` and `image`, or of a folder.
 
     In a folder the id is the file's name without its ending, and `products.csv` is read where
-    there is one. Raises `PicturesError` where a picture that is named is not there.
+    there is one. Raises `PicturesError` where a picture that is named is not there or two files
+    name one item, and `PhotosError` where the list is none.
     """
     if source.is_dir() and (source / "products.csv").exists():
         source = source / "products.csv"
     if source.is_dir():
+        seen: dict[str, Path] = {}
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                if path.stem in seen:
+                    raise PicturesError(f"{seen[path.stem]} and {path} name one item")
+                seen[path.stem] = path
                 yield path.stem, path
         return
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"item_id", "image"} <= set(rows.fieldnames or ()):
-            raise PicturesError(f"{source} has no columns item_id and image")
-        for row in rows:
-            path = source.parent / row["image"]
-            if not path.is_file():
-                raise PicturesError(f"{source} names {row['image']}, which is not there")
-            yield row["item_id"], path
+    for row in read_rows(source, "item_id", "image"):
+        path = source.parent / row["image"]
+        if not path.is_file():
+            raise PicturesError(f"{source} names {row['image']}, which is not there")
+        yield row["item_id"], path
 
 
 class PhotoIndex:
@@ -111,12 +114,17 @@ def add_pictures(
 
 
 async def follow_topic(
-    connection: Connection, prefix: str, encoder_id: str, index: PhotoIndex | None
+    connection: Connection,
+    prefix: str,
+    encoder_id: str,
+    index: PhotoIndex | None,
+    patience_s: float = PATIENCE_S,
 ) -> PhotoIndex | None:
     """What the topic of product vectors holds, up to its end as it is now.
 
     A given index goes on from the offsets it reflects. None where there is no vector of this
-    encoder. Raises `ReplayError` where no broker answers.
+    encoder. Raises `ReplayError` where no broker answers for so long, and `PicturesError` where the
+    index reflects more than the topic holds.
     """
     topic = topics.ITEM_EMBEDDINGS.name(prefix)
     offsets = {} if index is None else dict(index.saved.offsets)
@@ -125,9 +133,20 @@ async def follow_topic(
         consumer.assign(tps)
         begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         for tp in tps:
+            if offsets.get(_place(tp), 0) > ends[tp]:
+                raise PicturesError(
+                    f"{topic} ends before what the index reflects, so it was made anew: "
+                    "recsys index build"
+                )
             consumer.seek(tp, max(begins[tp], offsets.get(_place(tp), 0)))
+        heard_at = time.monotonic()
         while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
+            fetched = await consumer.getmany(timeout_ms=500)
+            if fetched:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > patience_s:
+                raise ReplayError(told(patience_s, connection.bootstrap))
+            for records in fetched.values():
                 for record in records:
                     index = _take(index, record.key, record.value, encoder_id)
         offsets |= {_place(tp): await consumer.position(tp) for tp in tps}

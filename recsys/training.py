@@ -16,9 +16,11 @@ from PIL import Image
 from models import trained
 from models.bundle import Bundle
 from models.classifier import Classifier
+from models.encoder import Encoder
 from models.photos import Photo
 from models.retrieval import retrieval
-from models.unit_rows import unit_rows
+from models.siamese import SiameseEncoder
+from models.unit_rows import Vectors, unit_rows
 from models.views import cached_views
 from recsys.training_data import (
     Array,
@@ -45,26 +47,27 @@ if TYPE_CHECKING:
 
 ClassifierKind = Literal["best", "linear", "hidden", "svm", "fine-tune"]
 HEADS: tuple[ClassifierKind, ...] = ("linear", "hidden", "svm")  # on the frozen trunk
+SVM_VIEWS = 2  # the photo and its mirror image
+BATCH = 64  # photos that are decoded at once: each takes up to a MB
 
 
 def train_classifier(job: Job, kind: ClassifierKind = "best") -> Bundle:
     """A classifier of the photos' labels on the frozen encoder, or with its end fine-tuned.
 
-    `best` trains every head and keeps the one that is most often right in validation.
+    `best` trains every head and keeps the one that is most often right in validation; `svm` is
+    left out of it, and refused, where it would take too much memory.
     """
     if kind == "fine-tune":
         return _tune(job)
     watch = Stopwatch()
     parts = read_parts(job)
-    encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
+    kinds = _heads(job, kind, len(parts.photos["train"]))
+    encoder = _trunk(job)
     train = features(job, encoder, parts, "train", job.views)
     validation = np.asarray(features(job, encoder, parts, "validation", 1)[:, 0], np.float32)
     test = np.asarray(features(job, encoder, parts, "test", 1)[:, 0], np.float32)
     held = parts.labels("validation")
-    heads = {
-        each: _head(job, each, parts, train, validation)
-        for each in (HEADS if kind == "best" else (kind,))
-    }
+    heads = {each: _head(job, each, encoder.id, parts, train, validation) for each in kinds}
     right = {each: accuracy(head.model, validation, held) for each, head in heads.items()}
     chosen = max(heads, key=lambda each: right[each]["accuracy"])
     model = heads[chosen].model
@@ -77,8 +80,22 @@ def train_classifier(job: Job, kind: ClassifierKind = "best") -> Bundle:
     if kind == "best":
         report["validation of each head"] = {each: one["accuracy"] for each, one in right.items()}
     told = {"head": chosen, **served(model)}
-    about = about_of(job, "classifier", parts, metrics, encoder.id, told)
+    about = about_of(job, "classifier", parts, metrics, encoder, told)
     return finish(job, about, model.arrays(), {}, report)
+
+
+def _heads(job: Job, kind: ClassifierKind, photos: int) -> Sequence[ClassifierKind]:
+    """What is trained of so many photos. Raises `TrainingError` for more than `svm` can take."""
+    from models.classifier_training import SVM_ROWS_MAX
+
+    photos_max = SVM_ROWS_MAX // min(SVM_VIEWS, job.views)
+    if photos <= photos_max or kind not in ("best", "svm"):
+        return HEADS if kind == "best" else (kind,)
+    told = f"svm takes at most {photos_max:,} photos to train on, these are {photos:,}"
+    if kind == "svm":
+        raise TrainingError(f"{told}: --kind linear or hidden")
+    job.say(f"{told}: it is left out")
+    return [each for each in HEADS if each != "svm"]
 
 
 @dataclass(frozen=True)
@@ -90,16 +107,18 @@ class _Head:
     history: "History | None" = None
 
 
-def _head(job: Job, kind: ClassifierKind, parts: Parts, train: Array, validation: Array) -> _Head:
+def _head(
+    job: Job, kind: ClassifierKind, trunk_id: str, parts: Parts, train: Array, validation: Array
+) -> _Head:
     from models.classifier_training import HeadSettings, train_head, train_svm
     from models.training import Schedule
 
     labels, held = parts.labels("train"), parts.labels("validation")
     if kind == "svm":
-        return _Head(train_svm(train[:, :2], labels, validation, held, parts.classes), {})
+        return _Head(train_svm(train[:, :SVM_VIEWS], labels, validation, held, parts.classes), {})
     settings = HeadSettings(hidden=512 if kind == "hidden" else 0)
     schedule = _schedule(job, Schedule(epochs=40, learning_rate=2e-3, weight_decay=0.02))
-    checkpoint = job.checkpoint(parts.digest, schedule, settings)
+    checkpoint = job.checkpoint(trunk_id, parts.digest, parts.split, schedule, settings)
     model, history = train_head(
         train, labels, validation, held, parts.classes, settings, schedule,
         checkpoint, _epochs(job, schedule.epochs),
@@ -121,7 +140,7 @@ def _tune(job: Job) -> Bundle:
     release, settings = efficientnet.LITE0, TuneSettings()
     weights = efficientnet.folded_weights(release)
     beginning = onnx_graph.efficientnet_lite(weights, release.repeats, settings.first_block)
-    trunk = trained.load_encoder(job.encoder, job.cache, job.bundles)
+    trunk = _trunk(job)
     cut = OnnxEncoder(trunk.name, "cut", beginning, release.side_px)
     maps: dict[str, Array] = {
         part: cached_views(
@@ -132,7 +151,7 @@ def _tune(job: Job) -> Bundle:
         for part, views in (("train", job.views), ("validation", 1))
     }  # fmt: skip
     schedule = _schedule(job, Schedule(epochs=6, learning_rate=1e-3, weight_decay=0.02))
-    checkpoint = job.checkpoint(parts.digest, schedule, settings)
+    checkpoint = job.checkpoint(trunk.id, parts.digest, parts.split, schedule, settings)
     held = parts.labels("validation")
     tuned, head, history = tune(
         weights, release.repeats, maps["train"], parts.labels("train"), maps["validation"][:, 0],
@@ -141,11 +160,11 @@ def _tune(job: Job) -> Bundle:
     graph = onnx_graph.efficientnet_lite(tuned, release.repeats)
     encoder = OnnxEncoder(job.name, "0", graph, release.side_px)
     metrics = {
-        part: accuracy(head, encoder.encode(_open(parts.photos[part])), parts.labels(part))
+        part: accuracy(head, _batched(encoder.encode, parts.photos[part]), parts.labels(part))
         for part in ("validation", "test")
     } | watch.told(history)
     told = {"head": "fine-tune", **served(head)}
-    about = about_of(job, "tuned", parts, metrics, "", told)
+    about = about_of(job, "tuned", parts, metrics, None, told)
     report = {
         "tuning": asdict(settings), "schedule": asdict(schedule), "history": asdict(history),
     }  # fmt: skip
@@ -162,14 +181,20 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
         raise TrainingError(f"no loss {loss!r}; there are {', '.join(siamese_training.LOSSES)}")
     watch = Stopwatch()
     parts = read_parts(job)
-    encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
+    for part in ("validation", "test"):
+        labels = parts.labels(part)
+        if not _find_each_other(labels) or len(np.unique(labels)) == 1:
+            raise TrainingError(
+                f"the photos of the part {part} need two labels, and two photos of one of them"
+            )
+    encoder = _trunk(job)
     train = features(job, encoder, parts, "train", job.views)
     validation, test = (
         unit_rows(features(job, encoder, parts, part, 1)[:, 0]) for part in ("validation", "test")
     )
     settings = SiameseSettings(loss=next(name for name in siamese_training.LOSSES if name == loss))
     schedule = _schedule(job, Schedule(epochs=20, learning_rate=0.02, weight_decay=0.0))
-    checkpoint = job.checkpoint(parts.digest, schedule, settings)
+    checkpoint = job.checkpoint(encoder.id, parts.digest, parts.split, schedule, settings)
     head, history = siamese_training.train_siamese(
         train, parts.labels("train"), validation, parts.labels("validation"), settings, schedule,
         checkpoint, _epochs(job, schedule.epochs),
@@ -181,7 +206,7 @@ def train_siamese(job: Job, loss: str = "in-batch") -> Bundle:
         "same_product_cosine": same_product_cosine(head.pair_curve),
         **watch.told(history),
     }
-    about = about_of(job, "siamese", parts, metrics, encoder.id, asdict(settings))
+    about = about_of(job, "siamese", parts, metrics, encoder, asdict(settings))
     report = {"schedule": asdict(schedule), "history": asdict(history)}
     return finish(job, about, head.arrays(), {}, report)
 
@@ -207,7 +232,7 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
 
     settings = AlexNetSettings(width=width)
     schedule = _schedule(job, Schedule(epochs=20, learning_rate=3e-4, weight_decay=0.02))
-    checkpoint = job.checkpoint(parts.digest, schedule, settings)
+    checkpoint = job.checkpoint(parts.digest, parts.split, schedule, settings)
     network, history = train_network(
         pixels("train"), parts.labels("train"), pixels("validation"), parts.labels("validation"),
         parts.classes, settings, schedule, checkpoint, _epochs(job, schedule.epochs),
@@ -215,15 +240,16 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
     graph = network.graph()
     encoder = OnnxEncoder(job.name, "0", graph, SIDE_PX)
     head = {name: value.numpy() for name, value in network.fc8.state_dict().items()}
-    vectors = encoder.features(_open(parts.photos["test"]))
+    vectors = _batched(encoder.features, parts.photos["test"])
     labels = parts.labels("test")
     answers = (vectors @ head["weight"].T + head["bias"]).argmax(axis=1)
     metrics = {
         "test": share(int((answers == labels).sum()), len(labels)),
-        "retrieval": retrieval(unit_rows(vectors), labels)._asdict(),
         **watch.told(history),
     }
-    about = about_of(job, "alexnet", parts, metrics, "", {"classes": list(parts.classes)})
+    if _find_each_other(labels):
+        metrics["retrieval"] = retrieval(unit_rows(vectors), labels)._asdict()
+    about = about_of(job, "alexnet", parts, metrics, None, {"classes": list(parts.classes)})
     report = {
         "network": asdict(settings), "schedule": asdict(schedule), "history": asdict(history),
     }  # fmt: skip
@@ -231,8 +257,30 @@ def train_alexnet(job: Job, width: int = 4096) -> Bundle:
     return finish(job, about, arrays, {"encoder": graph}, report)
 
 
-def _open(group: Sequence[Photo]) -> list[Image.Image]:
-    return [photo.open() for photo in group]
+def _trunk(job: Job) -> Encoder:
+    """What is trained on: of a Siamese head its own trunk, which is what classifiers are served.
+
+    Raises `TrainingError` where the bundle would take the trunk's name.
+    """
+    encoder = trained.load_encoder(job.encoder, job.cache, job.bundles)
+    if isinstance(encoder, SiameseEncoder):
+        encoder = encoder.trunk
+    if job.name in encoder.name.split("+"):
+        raise TrainingError(f"{job.name} is the trunk: --name must be another")
+    return encoder
+
+
+def _batched(encode: Callable[[list[Image.Image]], Vectors], group: Sequence[Photo]) -> Vectors:
+    """What an encoder makes of photos, a batch of them in memory at once."""
+    starts = range(0, len(group), BATCH)
+    return np.concatenate(
+        [encode([photo.open() for photo in group[start : start + BATCH]]) for start in starts]
+    )
+
+
+def _find_each_other(labels: npt.NDArray[np.int64]) -> bool:
+    """Whether two photos have one label: else there is nothing to find by a photo."""
+    return len(np.unique(labels)) < len(labels)
 
 
 def _schedule(job: Job, default: Any) -> Any:

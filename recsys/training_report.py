@@ -15,6 +15,7 @@ from models import bundle
 from models.bundle import About, Bundle
 from models.calibration import Isotonic, expected_calibration_error
 from models.classifier import Classifier
+from models.encoder import Encoder
 from recsys.training_data import Array, Job, Parts
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def about_of(
     kind: str,
     parts: Parts,
     metrics: dict[str, Any],
-    trunk_id: str,
+    trunk: Encoder | None,
     settings: dict[str, Any],
 ) -> About:
     """What the bundle will say of itself."""
@@ -93,7 +94,8 @@ def about_of(
         "origin": job.origin,
         "seed": job.seed,
     }
-    return About(kind, job.encoder if trunk_id else "", trunk_id, settings, metrics, data)
+    name, trunk_id = ("", "") if trunk is None else (trunk.name, trunk.id)
+    return About(kind, name, trunk_id, settings, metrics, data)
 
 
 def finish(

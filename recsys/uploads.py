@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from models.image import BadImage, ImageLimits, decode, encode_jpeg
-from streams import topics
+from streams import codec, topics
 from streams.connection import Connection
 from streams.events import (
     HEADER_CONTENT_TYPE,
@@ -47,19 +47,25 @@ class Answer:
 def prepare(path: Path, bytes_max: int = topics.IMAGE_BYTES_MAX) -> bytes:
     """A photo's file as a JPEG that the broker and the image role take.
 
-    It is checked as the image role would check it, turned upright, scaled down and stripped of
-    what else the file says (place, camera). Raises `UploadError`.
+    It is checked as the image role would check it (as it is, and as it will be sent), turned
+    upright, scaled down and stripped of what else the file says (place, camera). Raises
+    `UploadError`.
     """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise UploadError(f"{path} is larger than {FILE_BYTES_MAX:,} bytes")
         limits = ImageLimits(FILE_BYTES_MAX, pixels_max=200_000_000, side_px_out=SIDE_PX_MAX)
         image = decode(path.read_bytes(), limits=limits)
+        data = encode_jpeg(image, SIDE_PX_MAX, bytes_max - OVERHEAD_BYTES)
     except OSError as error:
-        raise UploadError(f"{path} cannot be read: {error.strerror}") from error
+        raise UploadError(f"{path} cannot be read: {error.strerror or error}") from error
     except BadImage as bad:
         raise UploadError(f"{path} is no photo we can take: {bad.message}") from bad
-    return encode_jpeg(image, SIDE_PX_MAX, bytes_max - OVERHEAD_BYTES)
+    try:
+        decode(data)
+    except BadImage as bad:
+        raise UploadError(f"{path} is too narrow to be scaled down: {bad.message}") from bad
+    return data
 
 
 async def upload(
@@ -67,8 +73,14 @@ async def upload(
 ) -> Answer:
     """Sends a photo and waits for the list that answers it.
 
-    Raises `UploadError` where none comes in time, and `ReplayError` where no broker answers.
+    Raises `UploadError` for an id that no worker takes and where no list comes in time, and
+    `ReplayError` where no broker answers.
     """
+    try:
+        codec.check_id("user_id", user_id)  # first, for it finds what cannot be encoded
+        codec.key_id(user_id.encode(), "user_id")
+    except codec.DecodeError as error:
+        raise UploadError(f"the user's id {error.message}") from error
     topic = topics.RECOMMENDATIONS.name(prefix)
     upload_id = uuid.uuid4().hex
     async with open_reader(connection) as consumer:

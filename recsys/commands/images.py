@@ -59,18 +59,19 @@ def upload(
     from recsys import uploads
 
     given = settings()
+    _check_folder(sheet)
     data = uploads.prepare(photo)
     answer = run(uploads.upload(connection(given), given.prefix, user, data, k, wait_s))
     ranked = answer.ranked
-    if sheet is not None:
-        words = {item.item_id: f"{item.score:.3f} {item.reason}" for item in ranked.items}
-        _draw(given, sheet, data, words, f"{photo.name}, user {user}")
     if as_json:
         print_json({"seconds": round(answer.seconds, 3), **msgspec.to_builtins(ranked)})
-        return
-    rows = [msgspec.to_builtins(item) for item in ranked.items]
-    title = f"{photo.name}: a list after {answer.seconds:.2f} s"
-    print_table(title, rows, ["rank", "item_id", "score", "sources", "reason"])
+    else:
+        rows = [msgspec.to_builtins(item) for item in ranked.items]
+        title = f"{photo.name}: a list after {answer.seconds:.2f} s"
+        print_table(title, rows, ["rank", "item_id", "score", "sources", "reason"])
+    if sheet is not None:  # last: the list has come, whatever becomes of its picture
+        words = {item.item_id: f"{item.score:.3f} {item.reason}" for item in ranked.items}
+        _draw(given, sheet, data, words, f"{photo.name}, user {user}")
 
 
 def pictures(source: Pictures, as_json: JsonOption = False) -> None:
@@ -110,6 +111,7 @@ def build(
 ) -> None:
     """Build an index of the products' pictures, from the topic of vectors or from a folder."""
     given = settings()
+    _check_folder(out)
     if source is not None:
         encoder = _encoder(given)
         from recsys.photo_index import PhotoIndex
@@ -133,7 +135,8 @@ def add(
     if source is not None:
         _add(found, _encoder(given, found.saved.encoder), source, file, as_json)
         return
-    run(follow_topic(connection(given), given.prefix, found.saved.encoder, found))
+    patience_s = given.worker.broker_timeout_s
+    run(follow_topic(connection(given), given.prefix, found.saved.encoder, found, patience_s))
     _save(found, file, as_json)
 
 
@@ -154,9 +157,10 @@ def similar(
 ) -> None:
     """Show the products whose pictures look most like an item's, or like a photo."""
     given = settings()
+    _check_folder(sheet)
     index = _of_topic(given) if file is None else _load(file)
     data = None
-    if Path(what).is_file():
+    if _is_file(what):
         from models.image import decode
         from recsys import uploads
 
@@ -168,14 +172,27 @@ def similar(
             raise CommandError(f"{what} is neither a file nor an item with a picture")
         vector = found
     near = [pair for pair in index.search(vector, k + 1) if pair[0] != what][:k]
-    if sheet is not None:
-        words = {item_id: f"cosine {cosine:.3f}" for item_id, cosine in near}
-        _draw(given, sheet, data, words, f"like {what}", None if data else what)
     rows = [{"rank": n, "item_id": i, "cosine": round(c, 4)} for n, (i, c) in enumerate(near, 1)]
     if as_json:
         print_json(rows)
     else:
         print_table(f"Looks like {what}", rows, ["rank", "item_id", "cosine"])
+    if sheet is not None:
+        words = {item_id: f"cosine {cosine:.3f}" for item_id, cosine in near}
+        _draw(given, sheet, data, words, f"like {what}", None if data else what)
+
+
+def _is_file(what: str) -> bool:
+    try:
+        return Path(what).is_file()
+    except OSError:  # an item's id may be longer than a file's name
+        return False
+
+
+def _check_folder(out: Path | None) -> None:
+    """Before the work, since what it gives is written at its end."""
+    if out is not None and not out.parent.is_dir():
+        raise CommandError(f"{out} cannot be written: there is no folder {out.parent}")
 
 
 def _draw(
@@ -223,9 +240,10 @@ def _encoder(given: Settings, wanted_id: str | None = None) -> "Encoder":
 def _of_topic(given: Settings) -> "PhotoIndex":
     from recsys.photo_index import follow_topic
 
-    found = run(follow_topic(connection(given), given.prefix, given.images.encoder_id, None))
+    mine, patience_s = given.images.encoder_id, given.worker.broker_timeout_s
+    found = run(follow_topic(connection(given), given.prefix, mine, None, patience_s))
     if found is None:
-        raise CommandError(f"the topic holds no vector of {given.images.encoder_id}")
+        raise CommandError(f"the topic holds no vector of {mine}")
     return found
 
 
@@ -236,7 +254,7 @@ def _load(file: Path) -> "PhotoIndex":
     try:
         return PhotoIndex(index_file.load(file))
     except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        raise CommandError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _add(index: "PhotoIndex", encoder: "Encoder", source: Path, out: Path, as_json: bool) -> None:

@@ -199,6 +199,7 @@ def _job(options: Options, name: str) -> Iterator["Job"]:
             licence=options.licence,
             origin=options.origin or ("" if options.folder else _topics(given)),
             watch=watch,
+            say=say,
         )
 
 

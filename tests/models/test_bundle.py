@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,3 +148,60 @@ def test_built_in_encoders_are_loaded_by_name(tmp_path):
     assert trained.load_encoder("colour-histogram", tmp_path, tmp_path).id == TRUNK
     with pytest.raises(LookupError, match="no encoder"):
         trained.load_encoder("none such", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../evil", "..", ".", "", "a\0b", "x" * 200])
+def test_a_name_that_is_none_is_refused_before_anything_is_written(tmp_path, name):
+    with pytest.raises(BundleError, match="no name of a bundle"):
+        bundle.write(tmp_path / "bundles", name, ABOUT, arrays())
+    assert list(tmp_path.iterdir()) == []
+
+
+DAMAGES = {
+    "weights missing": lambda folder: (folder / "weights.safetensors").unlink(),
+    "another kind of JSON": lambda folder: (folder / "bundle.json").write_text("[]"),
+    "no files": lambda folder: (folder / "bundle.json").write_text('{"files": 7}'),
+    "gone": shutil.rmtree,
+    "current is no text": lambda folder: (folder.parent / "current").write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_watched_classifier_outlives_a_damaged_version(tmp_path, damage):
+    told = {"classes": ["hat", "shoe"], "temperature": 1.0, "threshold": 0.1}
+    about = About("classifier", "t", "t@1", told)
+    bundle.write(tmp_path, "c", about, classifier("hat").arrays())
+    watched = trained.WatchedClassifier("c", tmp_path, "t@1")
+    row = np.ones((1, 3), np.float32)
+    DAMAGES[damage](bundle.write(tmp_path, "c", about, classifier("shoe").arrays()).folder)
+    assert watched.top(row, 1)[0][0][0] == "hat"
+    assert watched.problem
+
+
+def test_a_head_keeps_the_version_of_its_trunk(tmp_path):
+    about = About("siamese", trunk="colour-histogram", trunk_id=TRUNK)
+    first = bundle.write(tmp_path, "below", about, HEAD.arrays())
+    head = replace(HEAD, mean=np.zeros(8, np.float32), projection=np.eye(8, 4, dtype=np.float32))
+    on_it = About("siamese", trunk="below", trunk_id=f"below@{first.version}")
+    bundle.write(tmp_path, "above", on_it, head.arrays())
+    newer = replace(HEAD, projection=HEAD.projection * 2)
+    bundle.write(tmp_path, "below", about, newer.arrays())
+    assert trained.load_encoder("above", tmp_path, tmp_path).trunk_id == f"below@{first.version}"
+
+
+def test_a_head_that_names_itself_as_its_trunk_is_refused(tmp_path):
+    about = About("siamese", trunk="looks", trunk_id="looks@0")
+    bundle.write(tmp_path, "looks", about, HEAD.arrays())
+    with pytest.raises(BundleError, match="is its own trunk"):
+        trained.load_encoder("looks", tmp_path, tmp_path)
+
+
+def test_a_bundle_can_be_joined_and_a_head_stand_on_both(tmp_path):
+    about = About("siamese", trunk="colour-histogram", trunk_id=TRUNK)
+    written = bundle.write(tmp_path, "looks", about, HEAD.arrays())
+    joined = trained.load_encoder("looks+colour-histogram", tmp_path, tmp_path)
+    assert joined.id == f"looks+colour-histogram@{written.version}+1"
+    head = replace(HEAD, mean=np.zeros(200, np.float32), projection=np.eye(200, 4, dtype="f4"))
+    bundle.write(tmp_path, "both", About("siamese", joined.name, joined.id), head.arrays())
+    bundle.write(tmp_path, "looks", about, replace(HEAD, projection=HEAD.projection * 2).arrays())
+    assert trained.load_encoder("both", tmp_path, tmp_path).trunk_id == joined.id

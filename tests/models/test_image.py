@@ -157,3 +157,23 @@ def test_pictures_for_sending_fit(width, height):
 def test_a_picture_that_cannot_fit_says_so():
     with pytest.raises(ValueError, match="does not fit"):
         encode_jpeg(picture(), side_px_max=1000, bytes_max=100)
+
+
+@pytest.mark.parametrize("size", [(12_000, 9_000), (14_000, 13_000)])
+def test_as_many_pixels_are_taken_as_the_limit_says(size):
+    data = encoded(Image.new("L", size, 128), "JPEG", quality=30)
+    before = Image.MAX_IMAGE_PIXELS
+    image = decode(data, limits=ImageLimits(pixels_max=200_000_000))
+    assert max(image.size) == 512
+    with pytest.raises(BadImage, match="at most 40,000,000"):
+        decode(data)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("clear", [None, 0])
+def test_lines_of_one_bit_become_grey(clear):
+    pixels = np.full((2048, 2048), 255, np.uint8)
+    pixels[:, 1::8] = 0
+    options = {} if clear is None else {"transparency": clear}
+    found = np.asarray(decode(encoded(Image.fromarray(pixels).convert("1"), "PNG", **options)))
+    assert found.mean() == pytest.approx(pixels.mean() if clear is None else 255, abs=2)

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
+from models import index_file
 from models.index import ExactIndex, HnswIndex, SwitchingIndex
-from models.index_file import SavedIndex, load, save
+from models.index_file import IndexFileError, SavedIndex, load, save
 
 DIM = 8
 KINDS = {
@@ -274,3 +277,40 @@ def test_what_is_no_index_is_refused(tmp_path):
     path.write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match="no index"):
         load(path)
+
+
+def test_a_file_is_for_whom_other_files_are_for(tmp_path):
+    index = ExactIndex(DIM)
+    index.put([0], vectors(1))
+    save(tmp_path / "i", SavedIndex(index, "e@1", ["a"], {}))
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "i").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", "[]"), ("names", "{"), ("names", "[1, 2]"), ("offsets", "[]"), ("dim", "many"),
+        ("dim", "3"), ("inner", "hnsw"), ("encoder", None),
+    ],
+)  # fmt: skip
+def test_damage_is_told_of_in_a_sentence(tmp_path, key, value):
+    index = ExactIndex(DIM)
+    index.put([0, 1], vectors(2))
+    save(tmp_path / "i", SavedIndex(index, "e@1", ["a", "b"], {}))
+    with safe_open(tmp_path / "i", "numpy") as file:
+        about = {name: told for name, told in file.metadata().items() if name != key}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(arrays, tmp_path / "i", about if value is None else about | {key: value})
+    with pytest.raises(IndexFileError, match="damaged"):
+        load(tmp_path / "i")
+
+
+def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_arguments, **_names):
+        raise SafetensorError("no space")
+
+    monkeypatch.setattr(index_file, "save_file", full)
+    with pytest.raises(IndexFileError, match="cannot be written"):
+        save(tmp_path / "i", SavedIndex(ExactIndex(DIM), "e@1", [], {}))
+    assert list(tmp_path.iterdir()) == []

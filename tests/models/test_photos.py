@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,3 +140,53 @@ def test_views_are_computed_once(folder, tmp_path):
         cached_views(tmp_path / "cache", "tiny@1", never, photos[::-1], 2)
     with pytest.raises(AssertionError, match="computed again"):
         cached_views(tmp_path / "cache", "tiny@2", never, photos, 2)
+
+
+def test_a_split_may_be_written_in_large_letters(folder, tmp_path):
+    rows = "hat/0.png,cap,p1,Train\nshoe/1.png,boot,p2, TEST \nshoe/2.png,boot,p3,Validation\n"
+    (folder / "photos.csv").write_text(f"path,label,product,split\n{rows}")
+    assert [photo.split for photo in read_folder(folder)] == ["train", "test", "validation"]
+    save(tmp_path / "large" / "Test" / "hat" / "0.png")
+    assert [photo.split for photo in read_folder(tmp_path / "large")] == ["test"]
+
+
+LISTS = {
+    "another split": (b"path,label,product,split\nhat/0.png,a,p,dev\n", "the split 'dev'"),
+    "no product": (b"path,label\nhat/0.png,a\n", "no columns product"),
+    "too short a line": (b"path,label,product\nhat/0.png\n", "line 2 has too few values"),
+    "Latin-1": (b"path,label,product\nhat/0.png,m\xfctze,p\n", "not in UTF-8"),
+    "an endless value": (b"path,label,product\n" + b"x" * 200_000, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_none_is_said(folder, name):
+    content, told = LISTS[name]
+    (folder / "photos.csv").write_bytes(content)
+    with pytest.raises(photo_sets.PhotosError, match=told):
+        read_folder(folder)
+
+
+def test_a_byte_order_mark_is_passed_over(folder):
+    (folder / "photos.csv").write_text("\ufeffpath,label,product\nhat/0.png,cap,p\n", "utf-8")
+    assert [photo.label for photo in read_folder(folder)] == ["cap"]
+
+
+def test_a_folder_with_a_photos_name_is_no_photo(folder):
+    (folder / "hat" / "album.jpg").mkdir()
+    assert len(read_folder(folder)) == 12
+
+
+def test_two_runs_may_compute_the_same_views(folder, tmp_path, monkeypatch):
+    photos, save_array, pid = read_folder(folder)[:2], np.save, os.getpid()
+
+    def overtaken(path, array):
+        save_array(path, array)
+        monkeypatch.setattr(np, "save", save_array)
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        cached_views(tmp_path / "cache", "tiny@1", tiny, photos, 1)
+
+    monkeypatch.setattr(np, "save", overtaken)
+    views = cached_views(tmp_path / "cache", "tiny@1", tiny, photos, 1)
+    assert views.shape == (2, 1, 12)
+    assert len(list((tmp_path / "cache").iterdir())) == 1

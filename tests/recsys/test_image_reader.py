@@ -1,14 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 import recsys
+from models import bundle
 from models import encoder as encoders
+from models.bundle import About
 from models.calibration import Isotonic
 from models.classifier import LayeredClassifier
 from models.image import BadImage, ImageLimits
 from models.siamese import SiameseEncoder, SiameseHead
+from models.trained import WatchedClassifier
 from recsys.image_reader import ImageReader
 from tests.models.hostile_images import hostile
 
@@ -65,3 +70,20 @@ def test_the_classifier_reads_the_trunk_below_the_head(colours):
     assert found.classes == below.classes
     assert len(found.classes) == 3
     assert sum(each.probability for each in found.classes) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_version_that_is_refused_is_told_once(colours, tmp_path):
+    head = LayeredClassifier(("a", "b"), 1.0, 0.0, 1.0, [np.eye(192, 2, dtype="f4")], [np.zeros(2)])
+    told = {"classes": ["a", "b"], "temperature": 1.0, "threshold": 0.0}
+    about = About("classifier", "colour-histogram", colours.id, told)
+    bundle.write(tmp_path, "c", about, head.arrays())
+    reader = ImageReader(colours, WatchedClassifier("c", tmp_path, colours.id))
+    other = bundle.write(tmp_path, "c", replace(about, trunk_id="t@2"), head.arrays())
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert reader.read(files(1))[0].classes
+        bundle.write(tmp_path, "c", replace(about, trunk_id="t@3"), head.arrays())
+        reader.read(files(1))
+    assert [each["event"] for each in logs] == ["classifier.refused"] * 2
+    assert logs[0]["version"] == other.version
+    assert "not of colour-histogram@1" in logs[0]["error"]

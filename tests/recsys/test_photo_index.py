@@ -1,16 +1,28 @@
+import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from aiokafka import TopicPartition
 from PIL import Image
 
 import recsys
 from models import encoder as encoders
 from models import index_file
 from models.image import decode
+from recsys import photo_index
 from recsys.contact_sheet import Line, contact_sheet
-from recsys.photo_index import PhotoIndex, add_pictures, catalogue_pictures
-from recsys.uploads import UploadError, prepare
+from recsys.photo_index import (
+    PhotoIndex,
+    PicturesError,
+    add_pictures,
+    catalogue_pictures,
+    follow_topic,
+)
+from recsys.uploads import UploadError, prepare, upload
+from streams.connection import Connection
+from streams.replay import ReplayError
 from tests.models.hostile_images import encoded, picture, png, with_exif
 
 SAMPLE = Path(recsys.__file__).parent / "sample" / "clothing"
@@ -118,3 +130,96 @@ def test_the_contact_sheet_shows_photo_and_products():
     many = contact_sheet(photo, [Line(str(n), "") for n in range(12)], {}, "")
     assert many.height > sheet.height
     assert np.asarray(sheet).std() > 0
+
+
+def test_a_photo_that_is_too_narrow_when_scaled_down_is_not_sent(tmp_path):
+    Image.new("RGB", (3000, 20), "red").save(tmp_path / "banner.png")
+    with pytest.raises(UploadError, match="too narrow to be scaled down: 1024 x 7 pixels"):
+        prepare(tmp_path / "banner.png")
+
+
+@pytest.mark.parametrize("user", ["", " ", "x" * 300, "\ud800"])
+async def test_who_cannot_be_a_user_is_said_before_it_is_sent(user):
+    with pytest.raises(UploadError, match="the user's id"):
+        await upload(Connection("127.0.0.1:1"), "recsys", user, b"", 10, 1)
+
+
+def test_two_files_of_a_folder_that_name_one_item_are_said(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "one.jpg").touch()
+    with pytest.raises(PicturesError, match=r"a/one\.jpg and .*b/one\.jpg name one item"):
+        list(catalogue_pictures(tmp_path))
+
+
+def test_a_folder_with_a_pictures_name_is_no_picture(tmp_path):
+    (tmp_path / "album.jpg").mkdir()
+    assert list(catalogue_pictures(tmp_path)) == []
+
+
+def test_a_list_of_a_spreadsheet_is_read(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "products.csv").write_text("\ufeffitem_id,image\na,a.jpg\n", "utf-8")
+    assert list(catalogue_pictures(tmp_path)) == [("a", tmp_path / "a.jpg")]
+    (tmp_path / "products.csv").write_text("item_id,image\na\n")
+    with pytest.raises(ValueError, match="line 2 has too few values"):
+        list(catalogue_pictures(tmp_path))
+
+
+TP = TopicPartition("recsys.item-embeddings.v1", 0)
+
+
+class Reader:
+    """A consumer of a topic that ends at 5, and whose broker says nothing more."""
+
+    place = 0
+
+    def assign(self, tps):
+        assert tps == [TP]
+
+    async def beginning_offsets(self, tps):
+        return dict.fromkeys(tps, 0)
+
+    async def end_offsets(self, tps):
+        return dict.fromkeys(tps, 5)
+
+    def seek(self, _tp, offset):
+        self.place = offset
+
+    async def position(self, _tp):
+        return self.place
+
+    async def getmany(self, timeout_ms):
+        await asyncio.sleep(0.01)
+        return {}
+
+
+@pytest.fixture
+def _silent(monkeypatch):
+    @asynccontextmanager
+    async def opened(_connection):
+        yield Reader()
+
+    async def partitions(_consumer, _topic):
+        return [TP]
+
+    monkeypatch.setattr(photo_index, "open_reader", opened)
+    monkeypatch.setattr(photo_index, "partitions_of", partitions)
+
+
+@pytest.mark.usefixtures("_silent")
+async def test_following_gives_up_on_a_silent_broker():
+    with pytest.raises(ReplayError, match=r"no broker answered for 0\.1 s"):
+        await asyncio.wait_for(
+            follow_topic(Connection("broker:9092"), "recsys", "e@1", None, 0.1), 5
+        )
+
+
+@pytest.mark.usefixtures("_silent")
+async def test_an_index_that_knows_more_than_the_topic_is_refused():
+    index = PhotoIndex.empty("e@1", 3)
+    index.saved.offsets[f"{TP.topic}/0"] = 5
+    assert await follow_topic(Connection("broker:9092"), "recsys", "e@1", index, 0.1) is index
+    index.saved.offsets[f"{TP.topic}/0"] = 6
+    with pytest.raises(PicturesError, match="was made anew: recsys index build"):
+        await follow_topic(Connection("broker:9092"), "recsys", "e@1", index, 0.1)

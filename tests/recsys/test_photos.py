@@ -6,6 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.photos import DAY_MS, SUFFIX, Photos
+from recsys.user_lanes import UserLanes
+from recsys.user_lanes_config import UserLanesConfig
+from streams import codec
+from streams.chunk import Chunk, Position
+from streams.events import ForgetUser
+from tests.records import NOW_MS, record
+from tests.recsys.logs import World
 
 ENCODER = "small@1"
 
@@ -83,3 +90,28 @@ def test_a_sweep_takes_the_photos_of_those_who_are_not_known_any_more():
     photos.sweep(5 * DAY_MS, {"known"}.__contains__)
     assert [key for key, value in photos.dirty_records() if value is None] == [b"old" + SUFFIX]
     assert len(photos) == 2
+
+
+def test_a_late_photo_counts_by_its_age_too():
+    late, early = Photos(half_life_days=1.0), Photos(half_life_days=1.0)
+    late.see("u", ENCODER, 3 * DAY_MS, unit(1, 0))
+    late.see("u", ENCODER, 0, unit(0, 1))
+    early.see("u", ENCODER, 0, unit(0, 1))
+    early.see("u", ENCODER, 3 * DAY_MS, unit(1, 0))
+    np.testing.assert_allclose(late.newest("u").vector, early.newest("u").vector, atol=1e-3)
+    assert late.newest("u").time_ms == 3 * DAY_MS
+
+
+def test_forgetting_one_who_only_sent_photos_renews_the_snapshot():
+    lanes = UserLanes(World().pipeline, UserLanesConfig(partitions=1))
+    state = lanes.open(0)
+    state.photos.see("u", ENCODER, 0, unit(1, 0))
+    request = codec.encode(ForgetUser(user_id="u", timestamp=NOW_MS))
+    source = Position("recsys.forget.v1", 0)
+    for expected in (True, False):
+        state.begin()
+        outcome = lanes.apply(
+            0, state, [Chunk(source, 0, [record(request, b"u", source.topic, 0)])]
+        )
+        state.commit()
+        assert outcome.forgets == expected

@@ -1,0 +1,46 @@
+"""Lanes of the images role, without a broker."""
+
+import pytest
+
+from models import encoder as encoders
+from recsys.image_lanes import ImageLanes
+from recsys.image_reader import ImageReader
+from streams.chunk import Chunk, Position
+from tests.models.hostile_images import encoded, picture
+from tests.records import record
+
+SOURCE = Position("recsys.product-images.v1", 0)
+TARGET = Position("recsys.item-embeddings.v1", 0)
+PICTURE = encoded(picture(), "JPEG")
+
+
+async def written(folder, values, uploads=False):
+    """Keys of the vectors that come of these (key, value), and whether each is a tombstone."""
+    lanes = ImageLanes(
+        ImageReader(encoders.load("colour-histogram", folder)), "recsys", uploads=uploads
+    )
+    records = [
+        record(value, key, SOURCE.topic, 0, offset) for offset, (key, value) in enumerate(values)
+    ]
+    outcome = await lanes.apply(0, lanes.open(0), [Chunk(SOURCE, 0, records)])
+    return [(each.key, each.value is None) for each in outcome.writes.get(TARGET, [])]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [(b"a", PICTURE), (b"a", None)],
+        [(b"a", None), (b"a", PICTURE)],
+        [(b"a", PICTURE), (b"b", PICTURE), (b"a", None), (b"b", None), (b"a", PICTURE)],
+    ],
+)
+async def test_vectors_and_tombstones_keep_the_order_of_their_pictures(tmp_path, values):
+    expected = [(key, value is None) for key, value in values]
+    assert await written(tmp_path, values) == expected
+
+
+async def test_a_bad_picture_between_them_shifts_none(tmp_path):
+    values = [(b"a", None), (b"b", b"no picture"), (b"c", PICTURE), (b"c", None), (b"d", PICTURE)]
+    assert await written(tmp_path, values) == [
+        (b"a", True), (b"c", False), (b"c", True), (b"d", False),
+    ]  # fmt: skip
