@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.evaluation_report import with_interval
+
 if TYPE_CHECKING:
     from benchmarks.quality import Case
 
@@ -36,10 +38,11 @@ def write(out: Path, cases: Mapping[str, "Case"], results: Mapping[str, Numbers]
         "Written by `python -m benchmarks.quality DATA`; figures in `quality.json`. Full ranking",
         "over all items known so far, no sampled negatives; a basket is predicted before any of it",
         "is learned; one set of default settings for all logs and protocols; each baseline was",
-        "tuned on the log's first 20 %. NDCG@10 with half the width of its 95 % interval; *p* of",
-        "Wilcoxon's test over 20 paired windows; microseconds of processor time, single runs on a",
-        "machine with two cores that was shared, so they are above what a core of one's own gives;",
-        "those of recsys as a worker under load spends them: lists 32 at a time, events in chunks.",
+        "tuned on the log's first 20 %; the popular stand behind those that say nothing of some",
+        "users. NDCG@10 with half the width of its 95 % interval over users; *p* of Wilcoxon's",
+        "test over 20 paired windows; microseconds of processor time, single runs on a machine",
+        "with two cores that was shared, so they are above what a core of one's own gives; those",
+        "of recsys as a worker under load spends them: lists 32 at a time, events in chunks.",
         "",
         *_table(_summary(cases, whole)),
         "",
@@ -88,7 +91,7 @@ def _summary(cases: Mapping[str, "Case"], whole: Mapping[str, Numbers]) -> list[
                 "log": case.title, "answers": f"{numbers['scored']:,}",
                 "best single": f"{figure:.4f} {best}",
                 "earlier best": f"{case.floor:.4f}" if case.floor else "-",
-                "recsys": f"{own['ndcg@10']:.4f} ± {own['ndcg@10_interval']:.4f}",
+                "recsys": with_interval(own["ndcg@10"], own["ndcg@10_interval"]),
                 "times the higher": f"{ratio:.2f}",
                 "to reach": f"{case.times:.2f}" if case.times else "-",
                 "reached": "-" if case.times is None else ("yes" if ratio >= case.times else "no"),
@@ -128,8 +131,8 @@ def _checks(whole: Mapping[str, Numbers]) -> Iterator[str]:
             f"({NEW_ITEMS_TIMES:g} times to reach): {', '.join(parts)}."
         )
     behind = [
-        f"{name}, {split} ({each['difference']:+.4f} ± {each['difference_interval']:.4f} beside "
-        f"{each['overall_best']})"
+        f"{name}, {split} ({with_interval(each['difference'], each['difference_interval'], '+')} "
+        f"beside {each['overall_best']})"
         for name, numbers in whole.items()
         for split, each in numbers["splits"].items()
         if each["behind"]
@@ -144,7 +147,7 @@ def _methods(numbers: Numbers) -> Iterator[dict[str, str]]:
         ratio = compared.get(name)
         yield {
             "method": name, "HR@10": f"{each['hr@10']:.4f}",
-            "NDCG@10": f"{each['ndcg@10']:.4f} ± {each['ndcg@10_interval']:.4f}",
+            "NDCG@10": with_interval(each["ndcg@10"], each["ndcg@10_interval"]),
             "MRR@10": f"{each['mrr']:.4f}", "coverage": f"{each['coverage@10']:.2f}",
             "Gini": f"{each['gini']:.2f}", "novelty, bits": f"{each['novelty_bits']:.1f}",
             "diversity": f"{each['diversity']:.2f}",
@@ -161,10 +164,11 @@ def _splits(numbers: Numbers) -> Iterator[dict[str, str]]:
         own = numbers["methods"][SERVED]["splits"][split]
         yield {
             "split": split, "answers": f"{each['events']:,}",
-            "recsys": f"{each[SERVED]:.4f} ± {own['ndcg@10_interval']:.4f}",
+            "recsys": with_interval(each[SERVED], own["ndcg@10_interval"]),
             "best there": f"{each['best_ndcg']:.4f} {each['best']}",
-            f"less {each['overall_best']}": f"{each['difference']:+.4f} ± "
-            f"{each['difference_interval']:.4f}",
+            f"less {each['overall_best']}": with_interval(
+                each["difference"], each["difference_interval"], "+"
+            ),
             "behind": "yes" if each["behind"] else "no", "HR@10": f"{hits[SERVED]:.4f}",
             "popularity's": f"{hits['popularity']:.4f}" if "popularity" in hits else "-",
         }  # fmt: skip
@@ -212,7 +216,7 @@ def _draw(
             others = [each["ndcg@10"] for name, each in methods.items() if name != SERVED]
             best, _ = _best(numbers)
             own = methods[SERVED]
-            axes.barh(at + 0.18, own["ndcg@10"], 0.36, xerr=own["ndcg@10_interval"],
+            axes.barh(at + 0.18, own["ndcg@10"], 0.36, xerr=own["ndcg@10_interval"] or 0.0,
                       color="#d62728", label=SERVED if at == 0 else None)  # fmt: skip
             if best:
                 axes.barh(at - 0.18, methods[best]["ndcg@10"], 0.36, color="#b0b7c3",

@@ -20,9 +20,9 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.quality import ML_100K, ML_SMALL, ONLINE_RETAIL
-from models.metrics import gains
+from models.metrics import gains, interval
 from recsys.commands.produce import open_log
-from recsys.evaluation_log import EvaluationLog, build, read_events
+from recsys.evaluation_log import EvaluationLog, answers_of, build, read_events
 from recsys.evaluation_methods import SERVED, evaluate, method_names
 from recsys.pipeline import PipelineConfig
 from recsys.rerank import RerankConfig
@@ -75,6 +75,16 @@ def gains_of(log: EvaluationLog, method: str, protocol: str) -> np.ndarray:
     return gains(outcome.ranks, 10)
 
 
+def users_of(stretches: Sequence[EvaluationLog], protocol: str) -> np.ndarray:
+    """A number for the user of each answer, shape (answers,); another one in another shop."""
+    parts, first = [], 0
+    for log in stretches:
+        answers = answers_of(log, protocol == "repeat", WARM_UP)
+        parts.append(first + log.users[answers.events])
+        first += len(log.user_ids)
+    return np.concatenate(parts)
+
+
 def measure(
     logs: Mapping[tuple[str, str], Sequence[EvaluationLog]], methods: Sequence[str]
 ) -> dict[tuple[str, str], dict[str, np.ndarray]]:
@@ -98,8 +108,11 @@ def measure(
     }
 
 
-def table(measured: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> list[str]:
-    """Methods by cases, the served lists first."""
+def table(
+    measured: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+    users: Mapping[tuple[str, str], np.ndarray],
+) -> list[str]:
+    """Methods by cases, the served lists first; `users` of the answers as `users_of`."""
     cases = list(measured)
     methods = list(dict.fromkeys(method for case in cases for method in measured[case]))
     means = {
@@ -118,7 +131,7 @@ def table(measured: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> list[
     apart = []
     for case in cases:
         difference = measured[case][SERVED] - measured[case][best[case][1]]
-        half = 1.96 * float(difference.std()) / max(len(difference), 1) ** 0.5
+        half = interval(difference, users[case])
         apart.append(f"{float(difference.mean()):+.4f} ± {half:.4f}")
     return [*lines, f"| less it | {' | '.join(apart)} |"]
 
@@ -146,14 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
         "as a shop that has just opened. Every method begins with nothing, is tuned on the first",
         "tenth, and is scored from there on; NDCG@10 over all answers of all stretches, full",
         "ranking, a basket predicted before any of it is learned. The last line has half the width",
-        "of the paired difference's 95 % interval.",
+        "of the paired difference's 95 % interval over users.",
     ]
     for events in given.events:
         logs = {
             (name, protocol): list(read(given.data, LOGS[name]).stretches(given.shops, events))
             for name, protocol in CASES
         }
-        lines += ["", f"## {events:,} events each", "", *table(measure(logs, methods))]
+        users = {case: users_of(stretches, case[1]) for case, stretches in logs.items()}
+        lines += ["", f"## {events:,} events each", "", *table(measure(logs, methods), users)]
     (given.out / "young.md").write_text("\n".join(lines) + "\n")
     return 0
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
+from models.offpolicy import Groups, sums_of
+
 MISSED = -1  # rank of an answer that its list does not hold
 
 Ranks = NDArray[np.int32]  # place of each answer in its list, 0 the first, MISSED: not in it
@@ -108,11 +110,17 @@ def intra_list_diversity(lists: Lists, features: NDArray[np.float32]) -> float:
     return float(np.mean(distances)) if distances else 0.0
 
 
-def interval(values: NDArray[np.float64]) -> float:
-    """Half the width of the mean's 95 % interval, by the normal approximation."""
-    if len(values) < 2:
+def interval(values: NDArray[np.float64], groups: Groups = None) -> float:
+    """Half the width of the mean's 95 % interval, by the normal approximation.
+
+    With `groups`, a number for each value, values of one group (a user's, say) may depend on each
+    other (Liang and Zeger 1986). Infinite where there are fewer than two of them.
+    """
+    sums = sums_of(values - values.mean(), groups) if len(values) else values
+    count = len(sums)
+    if count < 2:
         return math.inf
-    return float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(1.96 * np.sqrt((sums**2).sum() * count / (count - 1)) / len(values))
 
 
 def by_window(values: NDArray[np.float64], windows: int) -> NDArray[np.float64]:

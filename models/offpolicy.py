@@ -52,7 +52,8 @@ def snips(
     if total == 0.0:
         return Estimate(0.0, np.inf, 0.0)
     value = float((weights * rewards).sum() / total)
-    error = float(np.sqrt((_sums(weights * (rewards - value), groups) ** 2).sum()) / total)
+    sums = sums_of(weights * (rewards - value), groups)
+    error = float(np.sqrt((sums**2).sum()) / total) if len(sums) > 1 else np.inf
     return Estimate(value, error, _effective(weights))
 
 
@@ -83,7 +84,7 @@ def _weights(rewards: Column, target: Column, logged: Column, weight_max: float)
 
 def _mean_of(values: Column, weights: Column, groups: Groups) -> Estimate:
     mean = values.mean()
-    sums = _sums(values - mean, groups)
+    sums = sums_of(values - mean, groups)
     count = len(sums)
     error = np.inf
     if count > 1:
@@ -91,8 +92,8 @@ def _mean_of(values: Column, weights: Column, groups: Groups) -> Estimate:
     return Estimate(float(mean), error, _effective(weights))
 
 
-def _sums(values: Column, groups: Groups) -> Column:
-    """The sum of each group, or the values themselves."""
+def sums_of(values: Column, groups: Groups) -> Column:
+    """The sum of each group, or the values themselves; `groups` has a number for each value."""
     if groups is None:
         return values
     _, group = np.unique(groups, return_inverse=True)

@@ -19,10 +19,12 @@ import numpy as np
 
 from models import offpolicy
 from models.offpolicy import Estimate
-from recsys.evaluate import Progress, ServedMethod
+from recsys.evaluate import Progress
 from recsys.evaluation_log import NOT_ANSWERS, EvaluationLog
+from recsys.evaluation_served import ServedMethod
 from recsys.event_batch import TYPE_CODES
 from recsys.pipeline import PipelineConfig
+from recsys.rules import Rule
 from recsys.variants import place_of
 from streams.events import RankedList
 
@@ -92,10 +94,10 @@ def shown(log: EvaluationLog, lists: Sequence[RankedList], horizon_ms: int) -> S
 
 def estimates(
     log: EvaluationLog, lists: Sequence[RankedList], decisions: Shown, config: PipelineConfig,
-    progress: Progress | None = None,
+    progress: Progress | None = None, rules: Sequence[Rule] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """What a pipeline would have earned an item shown: by IPS, SNIPS and DR, with intervals."""
-    policies = _policies(log, lists, config, progress)
+    policies = _policies(log, lists, ServedMethod(log, config, rules=rules), progress)
     predict = _predictions(lists, decisions)
     target, predicted = np.zeros(len(decisions.items)), np.zeros(len(decisions.items))
     mean_of_list = np.zeros(len(lists))
@@ -121,7 +123,7 @@ def estimates(
 
 
 def _policies(
-    log: EvaluationLog, lists: Sequence[RankedList], config: PipelineConfig,
+    log: EvaluationLog, lists: Sequence[RankedList], served: ServedMethod,
     progress: Progress | None,
 ) -> list[dict[int, float]]:  # fmt: skip
     """For each list, the items that the pipeline may show at its moment, with their odds."""
@@ -136,7 +138,7 @@ def _policies(
         (moment, at) for kind in (before, after) for (user, moment), found in kind.items()
         if (user, moment) not in steps for at in found
     )  # fmt: skip
-    served, policies = ServedMethod(log, config), [dict[int, float]() for _ in lists]
+    policies = [dict[int, float]() for _ in lists]
 
     def ask(wanted: Sequence[int]) -> None:
         for at in wanted:
@@ -190,7 +192,8 @@ def _answers_by_user(log: EvaluationLog) -> dict[str, tuple[list[int], list[int]
 
 
 def _told(estimate: Estimate) -> dict[str, Any]:
-    low, high = estimate.interval()
+    """For JSON, which has no infinity: no limits where one user's decisions leave none."""
+    low, high = (each if np.isfinite(each) else None for each in estimate.interval())
     return {
         "value": estimate.value, "low": low, "high": high,
         "effective_size": estimate.effective_size,

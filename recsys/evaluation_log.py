@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.event_batch import TYPE_CODES
+from recsys.rerank import RerankConfig
 from streams.codec import DecodeError
 from streams.events import BehaviourEvent, Product, time_ms
 
@@ -102,8 +103,8 @@ def build(
 def answers_of(log: EvaluationLog, repeats: bool, warm_up: float) -> Answers:
     """What there is to find after the warm-up: wanted items that the log has shown before.
 
-    Where lists hold no repeats, only what its user has not had. Returns, dislikes and impressions
-    are learned, never answers.
+    Where lists hold no repeats, only what its user has not had: an impression before a click is
+    none. Returns, dislikes and impressions are learned, never answers.
     """
     wanted = ~np.isin(log.types, [TYPE_CODES[name] for name in NOT_ANSWERS])
     first = _before_steps(log, log.items)
@@ -112,7 +113,7 @@ def answers_of(log: EvaluationLog, repeats: bool, warm_up: float) -> Answers:
     keep[: int(len(log) * warm_up)] = False
     if not repeats:
         pair = log.users.astype(np.int64) * max(len(log.item_ids), 1) + log.items
-        keep &= _before_steps(log, pair) == 0
+        keep &= _before_steps(log, pair, had(log)) == 0
     step = np.repeat(np.arange(len(log.steps) - 1), np.diff(log.steps))
     events = np.flatnonzero(keep)
     return Answers(
@@ -121,18 +122,27 @@ def answers_of(log: EvaluationLog, repeats: bool, warm_up: float) -> Answers:
     )  # fmt: skip
 
 
-def _before_steps(log: EvaluationLog, keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many events of each event's key lie in earlier steps, shape (n,)."""
+def had(log: EvaluationLog) -> NDArray[np.bool_]:
+    """Which events say that their user had the item, by serving's own types, shape (n,)."""
+    return np.isin(log.types, [TYPE_CODES[name] for name in RerankConfig().had_types])
+
+
+def _before_steps(
+    log: EvaluationLog, keys: NDArray[np.integer], counted: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """How many (of the counted) events of each event's key are in earlier steps, shape (n,)."""
     step = np.repeat(np.arange(len(log.steps) - 1), np.diff(log.steps))
     order = np.lexsort((np.arange(len(keys)), keys))
     sorted_keys, sorted_steps = np.asarray(keys)[order], step[order]
     new_key = np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])
     new_step = new_key | np.concatenate([[True], sorted_steps[1:] != sorted_steps[:-1]])
+    count = np.ones(len(keys)) if counted is None else counted[order]
+    sums = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     place = np.arange(len(keys))
     start = np.maximum.accumulate(np.where(new_key, place, 0))
     group = np.maximum.accumulate(np.where(new_step, place, 0))
     out = np.empty(len(keys), np.int64)
-    out[order] = group - start
+    out[order] = sums[group] - sums[start]
     return out
 
 

@@ -28,9 +28,9 @@ def report(
     """Everything as one JSON object."""
     features = _product_features(log)
     counts = np.bincount(log.items, minlength=len(log.item_ids))
-    masks = splits(log, answers)
+    masks, users = splits(log, answers), log.users[answers.events]
     methods: Numbers = {
-        name: _numbers(outcome, answers, masks, counts, features, k)
+        name: _numbers(outcome, users, masks, counts, features, k)
         for name, outcome in outcomes.items()
     }
     return {
@@ -38,7 +38,7 @@ def report(
         "users": len(log.user_ids), "items": len(log.item_ids), "events": len(log),
         "steps": len(log.steps) - 1, "scored": len(answers), "digest": log.digest,
         "methods": methods, "compared": compared(outcomes, k),
-        "splits": splits_compared(outcomes, masks, k), "skipped": dict(skipped),
+        "splits": splits_compared(outcomes, masks, users, k), "skipped": dict(skipped),
     }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def splits(log: EvaluationLog, answers: Answers) -> dict[str, NDArray[np.bool_]]
 
 
 def _numbers(
-    outcome: Outcome, answers: Answers, masks: Mapping[str, NDArray[np.bool_]],
+    outcome: Outcome, users: NDArray[np.int32], masks: Mapping[str, NDArray[np.bool_]],
     counts: NDArray[np.int64], features: NDArray[np.float32], k: int,
 ) -> Numbers:  # fmt: skip
     gains, hits = metrics.gains(outcome.ranks, k), metrics.hits(outcome.ranks, k)
@@ -69,14 +69,14 @@ def _numbers(
         "novelty_bits": metrics.novelty(outcome.lists, counts),
         "diversity": metrics.intra_list_diversity(outcome.lists, features),
         "learn_us": outcome.learn_us, "recommend_us": outcome.recommend_us,
-        "memory_bytes": outcome.memory_bytes, "events": len(answers),
-        f"ndcg@{k}_interval": metrics.interval(gains),
+        "memory_bytes": outcome.memory_bytes, "events": len(users),
+        f"ndcg@{k}_interval": interval(gains, users),
         "splits": {
             name: {
                 "events": int(mask.sum()), f"hr@{k}": _mean(hits[mask]),
                 f"ndcg@{k}": _mean(gains[mask]),
                 "mrr": _mean(metrics.reciprocal_ranks(outcome.ranks, k)[mask]),
-                f"ndcg@{k}_interval": metrics.interval(gains[mask]) if mask.sum() > 1 else None,
+                f"ndcg@{k}_interval": interval(gains[mask], users[mask]),
             }
             for name, mask in masks.items()
         },
@@ -105,13 +105,14 @@ def compared(outcomes: Mapping[str, Outcome], k: int) -> Numbers:
 
 
 def splits_compared(
-    outcomes: Mapping[str, Outcome], masks: Mapping[str, NDArray[np.bool_]], k: int
-) -> Numbers:
+    outcomes: Mapping[str, Outcome], masks: Mapping[str, NDArray[np.bool_]],
+    users: NDArray[np.int32], k: int,
+) -> Numbers:  # fmt: skip
     """The served lists beside the overall best baseline, split by split.
 
     `difference` is NDCG of the served less that of the baseline that is best over all answers, with
-    the 95 % interval of the paired difference; `behind` says that it is below 0 by more than that.
-    `best` is the baseline that is best within the split.
+    the 95 % interval of the paired difference, over the `users` of the answers; `behind` says that
+    it is below 0 by more than that. `best` is the baseline that is best within the split.
     """
     gained = {
         name: metrics.gains(outcome.ranks, k)
@@ -128,12 +129,12 @@ def splits_compared(
             continue
         apart = own[mask] - gained[overall][mask]
         best = max(gained, key=lambda name: _mean(gained[name][mask]))
-        interval = metrics.interval(apart)
+        half = interval(apart, users[mask])
         out[split] = {
             "events": int(mask.sum()), SERVED: _mean(own[mask]),
             "overall_best": overall, "overall_best_ndcg": _mean(gained[overall][mask]),
-            "difference": _mean(apart), "difference_interval": interval,
-            "behind": bool(_mean(apart) < -interval),
+            "difference": _mean(apart), "difference_interval": half,
+            "behind": half is not None and bool(_mean(apart) < -half),
             "best": best, "best_ndcg": _mean(gained[best][mask]),
             "hr": {
                 name: _mean(metrics.hits(outcomes[name].ranks, k)[mask])
@@ -149,8 +150,8 @@ def split_rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
         {
             "split": split, "answers": f"{each['events']:,}",
             f"NDCG@{k}": f"{each[SERVED]:.4f}",
-            "less overall best": f"{each['difference']:+.4f} ± {each['difference_interval']:.4f}"
-            f"{' behind' if each['behind'] else ''}",
+            "less overall best": with_interval(each["difference"], each["difference_interval"], "+")
+            + (" behind" if each["behind"] else ""),
             "best here": f"{each['best_ndcg']:.4f} {each['best']}",
             f"HR@{k}": f"{each['hr'][SERVED]:.4f}",
             "of popularity": f"{each['hr'].get('popularity', math.nan):.4f}",
@@ -171,7 +172,8 @@ def rows(numbers: Numbers, k: int) -> tuple[list[Numbers], list[str]]:
         lines.append(
             {
                 "method": name, f"HR@{k}": f"{each[f'hr@{k}']:.4f}",
-                f"NDCG@{k}": f"{each[f'ndcg@{k}']:.4f}", "±": f"{each[f'ndcg@{k}_interval']:.4f}",
+                f"NDCG@{k}": f"{each[f'ndcg@{k}']:.4f}",
+                "±": half_width(each[f"ndcg@{k}_interval"]),
                 "MRR": f"{each['mrr']:.4f}", "cover": f"{each[f'coverage@{k}']:.2f}",
                 "ratio": f"{ratio['ratio']:.2f}" if ratio and ratio["ratio"] else "",
                 "p": f"{ratio['p']:.0e}" if ratio else "",
@@ -213,6 +215,22 @@ def draw(numbers: Sequence[Numbers], path: Path, k: int) -> None:
     axes.legend(fontsize=8)
     figure.savefig(path)
     plt.close(figure)
+
+
+def interval(gains: NDArray[np.float64], users: NDArray[np.int32]) -> float | None:
+    """Half the width of the mean's 95 % interval over users; None where there is but one."""
+    half = metrics.interval(gains, users)
+    return half if math.isfinite(half) else None
+
+
+def half_width(half: float | None) -> str:
+    """An interval for people."""
+    return "" if half is None else f"{half:.4f}"
+
+
+def with_interval(value: float, half: float | None, sign: str = "") -> str:
+    """A figure with its interval for people."""
+    return f"{value:{sign}.4f}" + (f" ± {half:.4f}" if half is not None else "")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import numpy as np
 
 from recsys.evaluate import Outcome
 from recsys.evaluation_log import EvaluationLog
-from recsys.pipeline import PipelineConfig
+from recsys.evaluation_variants import Entry
 
-PACKAGES = ("recsys", "models")
+ROOT = Path(__file__).parent.parent
+SERVED_CODE = ("recsys/**/*.py", "models/**/*.py")
+BASELINE_CODE = (
+    "models/baselines/*.py", "models/kernels.py", "models/metrics.py", "recsys/evaluate.py",
+    "recsys/evaluation_log.py", "recsys/evaluation_methods.py",
+)  # fmt: skip
+BASELINE_LIBRARIES = ("implicit", "river")
 
 
 class Store:
@@ -23,13 +30,20 @@ class Store:
         self._folder = data_dir / "evaluations" / _digest(repr((log.digest, *how)).encode())
         self._log = log
 
-    def path(self, name: str, lag_ms: int, config: PipelineConfig | None = None) -> Path:
-        """Where a method's outcome is kept; of a pipeline also by its settings, products, code."""
-        stem = f"{name.replace(':', '-')}-{lag_ms}"
-        if config is not None:
+    def path(self, name: str, lag_ms: int, entry: Entry | None = None) -> Path:
+        """Where a method's outcome is kept: by its code, and what else its lists follow from.
+
+        Of a baseline the libraries, of a pipeline its settings, the products and the shop's rules.
+        """
+        if entry is None:
+            versions = [f"{each} {_version(each)}".encode() for each in BASELINE_LIBRARIES]
+            known = _digest(_code(ROOT, BASELINE_CODE), *versions)
+        else:
             products = msgspec.json.encode([*self._log.products.values()])
-            stem += f"-{_digest(repr(config).encode(), products, _code())}"
-        return self._folder / f"{stem}.npz"
+            rules = repr(entry.rules).encode()
+            code = _code(ROOT, SERVED_CODE)
+            known = _digest(repr(entry.config).encode(), products, rules, code)
+        return self._folder / f"{name.replace(':', '-')}-{lag_ms}-{known}.npz"
 
 
 def save(path: Path, outcome: Outcome) -> None:
@@ -50,11 +64,17 @@ def load(path: Path) -> Outcome:
 
 
 @cache
-def _code() -> bytes:
+def _code(root: Path, patterns: tuple[str, ...]) -> bytes:
     """Fingerprint of the code that makes lists: an outcome of other code is another one."""
-    root = Path(__file__).parent.parent
-    files = sorted(file for name in PACKAGES for file in (root / name).rglob("*.py"))
+    files = sorted(file for pattern in patterns for file in root.glob(pattern))
     return b"".join(hashlib.blake2b(file.read_bytes(), digest_size=8).digest() for file in files)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"  # River comes with `--group dev`
 
 
 def _digest(*parts: bytes) -> str:

@@ -11,8 +11,10 @@ from models import metrics
 from recsys.evaluate import ListKeeper, Outcome
 from recsys.evaluation_log import Answers, EvaluationLog
 from recsys.evaluation_methods import SERVED
+from recsys.evaluation_report import interval, with_interval
 from recsys.pipeline import PipelineConfig
-from recsys.pipeline_settings import pipeline_config
+from recsys.pipeline_settings import pipeline_config, rules_of
+from recsys.rules import Rule
 from recsys.settings import Settings, SettingsError, overlaid
 from recsys.variants import DEFAULT, Variant, Variants
 from streams.codec import encode
@@ -28,6 +30,7 @@ class Entry:
     method: str
     name: str
     config: PipelineConfig
+    rules: Sequence[Rule] = ()
 
 
 def entries(settings: Settings, files: Sequence[Path], repeats: bool) -> list[Entry]:
@@ -37,7 +40,12 @@ def entries(settings: Settings, files: Sequence[Path], repeats: bool) -> list[En
         raise SettingsError(f"variants must have names of their own: {', '.join(names)}")
     found = [settings, *(overlaid(settings, file) for file in files)]
     return [
-        Entry(SERVED if name == DEFAULT else f"{SERVED}:{name}", name, evaluated(each, repeats))
+        Entry(
+            SERVED if name == DEFAULT else f"{SERVED}:{name}",
+            name,
+            evaluated(each, repeats),
+            rules_of(each).rules,
+        )
         for name, each in zip(names, found, strict=True)
     ]
 
@@ -71,24 +79,26 @@ def compared(
     """A row a variant: over all users, paired with the first variant; and over its own users."""
     parts = Split(found)
     variant = np.array([parts.of(user_id) for user_id in log.user_ids])
-    of_answer = variant[log.users[answers.events]]
+    users = log.users[answers.events]
+    of_answer = variant[users]
     first = metrics.gains(outcomes[found[0].method].ranks, k)
     rows = []
     for each in found:
         gains = metrics.gains(outcomes[each.method].ranks, k)
-        own = gains[of_answer == each.name]
+        its = of_answer == each.name
+        own = gains[its]
         apart = gains - first
         rows.append(
             {
                 "variant": each.name, "method": each.method,
-                f"ndcg@{k}": float(gains.mean()), f"ndcg@{k}_interval": metrics.interval(gains),
-                "difference": float(apart.mean()), "difference_interval": metrics.interval(apart),
+                f"ndcg@{k}": float(gains.mean()), f"ndcg@{k}_interval": interval(gains, users),
+                "difference": float(apart.mean()), "difference_interval": interval(apart, users),
                 "p": metrics.paired_p(
                     metrics.by_window(gains, WINDOWS), metrics.by_window(first, WINDOWS)
                 ),
                 "own_users": int((variant == each.name).sum()), "own_answers": len(own),
                 f"own_ndcg@{k}": float(own.mean()) if len(own) else None,
-                f"own_ndcg@{k}_interval": metrics.interval(own) if len(own) > 1 else None,
+                f"own_ndcg@{k}_interval": interval(own, users[its]),
             }
         )  # fmt: skip
     return rows
@@ -102,11 +112,11 @@ def table(rows: Sequence[dict[str, Any]], k: int) -> tuple[list[dict[str, str]],
         lines.append(
             {
                 "variant": row["variant"],
-                f"NDCG@{k}, all users": f"{row[f'ndcg@{k}']:.4f} ± {row[f'ndcg@{k}_interval']:.4f}",
-                "less the first": f"{row['difference']:+.4f} ± {row['difference_interval']:.4f}",
+                f"NDCG@{k}, all users": with_interval(row[f"ndcg@{k}"], row[f"ndcg@{k}_interval"]),
+                "less the first": with_interval(row["difference"], row["difference_interval"], "+"),
                 "p": f"{row['p']:.0e}",
                 "its users": f"{row['own_users']:,}", "answers": f"{row['own_answers']:,}",
-                f"NDCG@{k}, its users": "" if half is None else f"{own:.4f} ± {half:.4f}",
+                f"NDCG@{k}, its users": "" if own is None else with_interval(own, half),
             }
         )  # fmt: skip
     return lines, list(lines[0])

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -21,8 +22,8 @@ from recsys.log_sources import SAMPLE_ROWS, LogError, Source, open_source
 from streams.codec import DecodeError, check_event, invalid
 from streams.events import BehaviourEvent, time_ms
 
-TimeUnit = Literal["s", "ms", "us", "iso"]
-TIME_UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "iso")
+TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+TIME_UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "ns", "iso")
 _REQUIRED = ("user_id", "item_id", "timestamp")
 _RATINGS = frozenset({"rating", "score", "stars"})
 _IDS = frozenset({"user_id", "item_id", "event_id", "session_id"})
@@ -135,28 +136,45 @@ def _unit_of(value: Any) -> TimeUnit:
         return "iso"
     if size < 1e11:
         return "s"
-    return "ms" if size < 1e14 else "us"
+    if size < 1e14:
+        return "ms"
+    return "us" if size < 1e17 else "ns"
 
 
 def _spell_ids(given: dict[str, Any]) -> None:
     """Ids that a typed file holds as numbers become text."""
     for field in _IDS & given.keys():
-        if type(given[field]) is int:
-            given[field] = str(given[field])
+        given[field] = spell_id(given[field])
 
 
-_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "iso": "ISO 8601 text"}
+def spell_id(value: Any) -> Any:
+    """An id that is a whole number as its digits, anything else as it is.
+
+    pandas makes a column of integers floats where one is missing, and databases give Decimals.
+
+    >>> spell_id(12), spell_id(12.0), spell_id(12.5), spell_id("12.0")
+    ('12', '12', 12.5, '12.0')
+    """
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return value
 
 
-def _number(value: Any, factor: float) -> int:
+_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds",
+               "iso": "ISO 8601 text"}  # fmt: skip
+
+
+def _number(value: Any, times: int = 1, over: int = 1) -> int:
+    """A number times `times` over `over`, rounded down; in integers where it is one."""
+    if isinstance(value, int | str):
+        try:
+            return int(value) * times // over
+        except ValueError:
+            pass
     try:
-        if factor >= 1 and not isinstance(value, float):
-            return int(value) * int(factor)
-        return math.floor(float(value) * factor)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    try:
-        return math.floor(float(value) * factor)
+        return math.floor(float(value) * times / over)
     except (TypeError, ValueError, OverflowError):
         raise DecodeError("timestamp", "timestamp", f"{value!r} is not a number") from None
 
@@ -175,12 +193,13 @@ def _iso_ms(value: Any) -> int:
         return time_ms(value if value.tzinfo else value.replace(tzinfo=UTC))
     if isinstance(value, date):
         return time_ms(datetime(value.year, value.month, value.day, tzinfo=UTC))
-    return _text_ms(value) if isinstance(value, str) else _number(value, 1)
+    return _text_ms(value) if isinstance(value, str) else _number(value)
 
 
 _CONVERTERS: Mapping[str, Callable[[Any], int]] = {
     "s": lambda value: _number(value, 1000),
-    "ms": lambda value: _number(value, 1),
-    "us": lambda value: _number(value, 0.001),
+    "ms": _number,
+    "us": lambda value: _number(value, 1, 1_000),
+    "ns": lambda value: _number(value, 1, 1_000_000),
     "iso": _iso_ms,
 }

@@ -228,9 +228,14 @@ class JsonLines:
 
 
 def _plain(column: Any) -> list[Any]:
-    """A column's values; times to the microsecond, for `datetime` knows no nanoseconds."""
-    from pyarrow import timestamp, types
+    """A column's values; times to the microsecond, for `datetime` knows no nanoseconds.
 
+    A NaN is pandas' word for nothing.
+    """
+    from pyarrow import compute, scalar, timestamp, types
+
+    if types.is_floating(column.type):
+        column = compute.if_else(compute.is_nan(column), scalar(None, column.type), column)
     if types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(timestamp("us", tz=column.type.tz), safe=False)
     return cast(list[Any], column.to_pylist())

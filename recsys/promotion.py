@@ -1,5 +1,6 @@
 """Letting a generation take over the live lists, at a fenced offset of each input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ from streams import admin, topics
 from streams.chunk import Position, Record
 from streams.connection import Connection
 from streams.events import HEADER_PROMOTE
-from streams.replay import read_topic
-from streams.state_log import committed, reader
+from streams.replay import open_reader, read_topic
+from streams.state_log import committed
 from streams.transaction import LaneProducer
 
 # Compacted inputs can hold no marker: forgetting and products are the same to all generations.
@@ -27,16 +28,23 @@ class PromotionError(Exception):
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was done: who writes the lists now, who did before, and from which offsets on."""
+    """What was done: who writes the lists now, who did before, and from which offsets on.
+
+    `cut_off` is the generation of the promotion before, where that one was not brought to its end.
+    """
 
     generation: str
     before: str
     offsets: dict[Position, int]
+    cut_off: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         fences = {f"{at.topic}/{at.partition}": offset for at, offset in self.offsets.items()}
-        return {"generation": self.generation, "before": self.before, "offsets": fences}
+        return {
+            "generation": self.generation, "before": self.before, "offsets": fences,
+            "cut_off": self.cut_off,
+        }  # fmt: skip
 
 
 async def promote(settings: Settings, generation: str, lag_max: int) -> Promotion:
@@ -44,25 +52,29 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
 
     Refused where none of its workers runs, for nobody would write lists, and where it is more than
     `lag_max` records of behaviour behind, for they would come late; `main` or any other generation
-    is gone back to in the same way.
+    is gone back to in the same way. Where the markers lie is known once they are committed, so a
+    second transaction keeps it; the first says whom they name, so that a promotion that was cut
+    off between the two can be done again, or gone back from.
     """
     connection = settings.connection()
     partitions = await live_partitions(settings)
     target = await of_generation(settings, generation)
     await _check_topics(connection, target, partitions)
     control = await read_control(connection, settings.prefix)
-    before = control.latest(settings.prefix)
-    if before == generation:
+    before, cut_off = control.latest(settings.prefix), control.cut_off(settings.prefix)
+    if before == generation and cut_off is None:
         raise PromotionError(f"{generation} writes the live lists already")
+    also = f" (the last promotion, to {cut_off}, was cut off)" if cut_off else ""
     # Offsets alone do not tell: those of `replay --shadow` are fresh, and it has ended.
     if not await admin.group_members(connection, f"{target.own_application}-behaviour"):
         raise PromotionError(
-            f"no worker of {generation} runs: start its workers first, {_start(target)}"
+            f"no worker of {generation} runs: start its workers first, {_start(target)}{also}"
         )
     behind = await events_behind(connection, target, partitions)
     if behind > lag_max:
         raise PromotionError(
-            f"{generation} is {behind} events behind, {lag_max} are allowed: let its workers run"
+            f"{generation} is {behind} events behind, {lag_max} are allowed: "
+            f"let its workers run{also}"
         )
     names = [topic.name(settings.prefix) for topic in MARKED]
     places = [Position(name, p) for name in names for p in range(partitions)]
@@ -70,20 +82,29 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
     producer = LaneProducer(connection, f"{settings.application}-promote", timeout_ms=TIMEOUT_MS)
     await producer.start()
     try:
-        ends = await producer.commit({at: [marker] for at in places}, {}, "")
-        offsets = {at: end - 1 for at, end in ends.items()}
+        first = Position(topics.BEHAVIOUR.name(settings.prefix), 0)
+        end = (await ends(connection, [first], committed=False))[first]
+        control.intend(end, generation)
+        markers = {at: [marker] for at in places}
+        written = await producer.commit({**markers, **_changes(control, settings.prefix)}, {}, "")
+        offsets = {at: written[at] - 1 for at in places}
         for at, offset in offsets.items():
             control.of(at.partition).add(at.topic, offset, generation)
-        records = {
-            Position(topics.CONTROL.name(settings.prefix), partition): [
-                Record(*change) for change in switches.dirty_records()
-            ]
-            for partition, switches in control.partitions.items()
-        }
-        await producer.commit(records, {}, "")
+        await producer.commit(_changes(control, settings.prefix), {}, "")
     finally:
         await producer.stop()
-    return Promotion(generation, before, offsets)
+    return Promotion(generation, before, offsets, cut_off)
+
+
+def _changes(control: Control, prefix: str) -> dict[Position, list[Record]]:
+    """What is new in the control topic's partitions."""
+    changes = {
+        Position(topics.CONTROL.name(prefix), partition): [
+            Record(*change) for change in switches.dirty_records()
+        ]
+        for partition, switches in control.partitions.items()
+    }
+    return {at: records for at, records in changes.items() if records}
 
 
 async def read_control(connection: Connection, prefix: str) -> Control:
@@ -109,15 +130,18 @@ async def events_behind(connection: Connection, settings: Settings, partitions: 
 async def lags(connection: Connection, group: str, topic: str, partitions: int) -> list[int]:
     """How many offsets of each partition a group has yet to take."""
     places = [Position(topic, p) for p in range(partitions)]
-    done = await committed(connection, group, places)
-    consumer = reader(connection)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets([TopicPartition(*at) for at in places])
-    finally:
-        await consumer.stop()
+    done, end = await committed(connection, group, places), await ends(connection, places)
     # Markers of transactions take an offset each that nobody commits: they may show as lag.
-    return [max(0, ends[TopicPartition(*at)] - done[at]) for at in places]
+    return [max(0, end[at] - done[at]) for at in places]
+
+
+async def ends(
+    connection: Connection, places: Sequence[Position], *, committed: bool = True
+) -> dict[Position, int]:
+    """Where partitions end for who reads committed records, or for all. Raises ReplayError."""
+    async with open_reader(connection, committed=committed) as consumer:
+        found = await consumer.end_offsets([TopicPartition(*at) for at in places])
+    return {Position(*tp): int(end) for tp, end in found.items()}
 
 
 def _start(target: Settings) -> str:

@@ -32,6 +32,7 @@ from streams.transaction import LaneProducer
 log = structlog.get_logger(__name__)
 
 NICENESS = 10
+RETRY_S_MIN, RETRY_S_MAX = 60.0, 3600.0  # after a refit that failed
 MAPPED_MIN = 20  # products with factors and a picture, for a map between the two
 
 
@@ -123,14 +124,17 @@ async def _write(
 
 
 class Refits:
-    """Starts a refit when enough is new: when events have grown by a share, and not too often."""
+    """Starts a refit when enough is new: when events have grown by a share, and not too often.
+
+    One that failed is tried again though nothing is new, each time after twice as long.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._fitted_at = 0
-        self._ended_at = -1e9
+        self._failures = 0  # since the last that succeeded
+        self._not_before = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self._process: asyncio.subprocess.Process | None = None
 
     def consider(self, events: int) -> None:
         """`events` have been folded in so far; start a refit if it is time for one."""
@@ -139,34 +143,52 @@ class Refits:
         if (
             (self._task is not None and not self._task.done())
             or not plan.due(events, self._fitted_at)
-            or time.monotonic() - self._ended_at < rank.refit_interval_s
+            or time.monotonic() < self._not_before
         ):
             return
-        self._fitted_at = events
-        self._task = asyncio.create_task(self._run(), name="refit")
+        self._task = asyncio.create_task(self._run(events), name="refit")
 
-    async def _run(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recsys.refit",
-            stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self._process = process
+    async def _run(self, events: int) -> None:
+        why = await self._failure()
+        wait_s = self._settings.rank.refit_interval_s
+        if why is None:
+            self._fitted_at, self._failures = events, 0
+        else:
+            longer = max(wait_s, RETRY_S_MIN) * 2.0 ** min(self._failures, 10)
+            wait_s = max(wait_s, min(longer, RETRY_S_MAX))
+            self._failures += 1
+            log.warning("refit.failed", why=why, again_in_s=wait_s)
+        self._not_before = time.monotonic() + wait_s
+
+    async def _failure(self) -> str | None:
+        """Run one in a process of its own; why it failed, or None."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "recsys.refit",
+                stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except OSError as error:
+            return f"its process could not be started: {error}"
         assert process.stdin is not None
         assert process.stderr is not None
-        process.stdin.write(self._settings.for_child() + b"\n")  # left open: it ends with us
-        told = await process.stderr.read()
-        await process.wait()
-        process.stdin.close()
-        self._ended_at = time.monotonic()
-        if process.returncode:
-            why = told.decode(errors="replace").strip().splitlines()[-1:]
-            log.warning("refit.failed", code=process.returncode, why="".join(why))
+        try:
+            process.stdin.write(self._settings.for_child() + b"\n")  # left open: it ends with us
+            told = await process.stderr.read()
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            process.stdin.close()
+        if code < 0:
+            return f"killed by signal {-code}"
+        last = told.decode(errors="replace").strip().splitlines()[-1:]
+        return "".join(last) or f"ended with code {code}" if code else None
 
     async def stop(self) -> None:
         """End a refit that runs; what it has not committed was never there."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
         if self._task is not None:
+            self._task.cancel()
             await asyncio.wait([self._task])
 
 

@@ -2,28 +2,32 @@
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from aiokafka import TopicPartition
 
 from recsys.item_state import ItemState
-from recsys.promotion import read_control
+from recsys.promotion import ends, read_control
 from recsys.settings import Settings
 from recsys.user_lane import UserLane
 from recsys.user_state import LANE_KEY, UserState
-from recsys.wanted import find_wanted, live_partitions, mirrors, of_generation
+from recsys.wanted import USER_INPUTS, find_wanted, live_partitions, mirrors, of_generation
 from recsys.worker import Worker
 from streams import admin, topics
 from streams.chunk import Position
+from streams.connection import Connection
 from streams.events import RankedList
-from streams.replay import read_topic
+from streams.replay import open_reader, read_topic
 from streams.state_log import committed, restore
 
 POLL_S = 0.5
 TOPIC_POLLS = 60
-QUIET_POLLS = 4  # markers of transactions can leave a lag of some offsets that never goes away
+LOOK_S = 1.0  # what is not found out by then is looked for again at the next poll
 
 
 @dataclass
@@ -49,7 +53,10 @@ class Comparison:
 
 
 async def rebuild(settings: Settings, tell: Any) -> None:
-    """Make the generation's topics, and let a worker learn the log until it has caught up."""
+    """Make the generation's topics, and let a worker learn all that lies in the log by now.
+
+    In a shop that is open more comes meanwhile: that is not waited for.
+    """
     connection = settings.connection()
     wanted = await find_wanted(settings)
     await admin.create_topics(connection, wanted)
@@ -62,18 +69,85 @@ async def rebuild(settings: Settings, tell: Any) -> None:
     try:
         await worker.start()
         await worker.until_ready()
-        before, quiet = -1, 0
-        while quiet < QUIET_POLLS:
-            await asyncio.sleep(POLL_S)
-            if (failure := worker.failure()) is not None:
-                raise failure
-            done = sum(each.totals.records for each in worker.workers)
-            waiting = worker.lag_records()
-            quiet = quiet + 1 if done == before and not waiting else 0
-            before = done
-            tell(done, waiting)
+        for number, (role, places) in enumerate(_stages(worker)):
+            # What a stage before has written ends behind its last marker, which may not stand yet.
+            left = await ends(connection, places, committed=not number)
+            await _until_taken(worker, role, left, tell)
     finally:
         await worker.stop()
+
+
+def _stages(worker: Worker) -> Iterator[tuple[str, list[Position]]]:
+    """The roles that the live inputs pass through, each with what it reads of them."""
+    mine, lanes = worker.settings, worker.live_partitions
+
+    def places(inputs: Sequence[topics.Topic], prefix: str, partitions: int) -> list[Position]:
+        names = [topic.name(prefix) for topic in inputs]
+        return [Position(name, p) for name in names for p in range(partitions)]
+
+    live = places(USER_INPUTS, mine.prefix, lanes)
+    if mirrors(mine, lanes):
+        yield "mirror", live
+        yield "behaviour", places(USER_INPUTS, mine.own_prefix, mine.partitions)
+    else:
+        yield "behaviour", live
+    yield "items", places((topics.ITEM_UPDATES,), mine.own_prefix, mine.item_partitions)
+
+
+async def _until_taken(worker: Worker, role: str, left: dict[Position, int], tell: Any) -> None:
+    """Wait until a role has taken what lies before these ends of its inputs."""
+    before: dict[Position, int] = {}
+    waiting: set[tuple[Position, int]] = set()  # where a record is known to come next
+    while True:
+        taken = await _taken(worker, role, list(left))
+        left = {at: end for at, end in left.items() if taken[at] < end}
+        stood = [at for at in left if taken[at] == before.get(at)]
+        spans = {at: (taken[at], left[at]) for at in stood if (at, taken[at]) not in waiting}
+        found = await _bare(worker.connection, spans) if spans else {}
+        waiting |= {(at, taken[at]) for at, bare in found.items() if not bare}
+        left = {at: end for at, end in left.items() if not found.get(at)}
+        tell(sum(each.totals.records for each in worker.workers), worker.lag_records())
+        if not left:
+            return
+        before = taken
+        await asyncio.sleep(POLL_S)
+        if (failure := worker.failure()) is not None:
+            raise failure
+
+
+async def _taken(worker: Worker, role: str, places: Sequence[Position]) -> dict[Position, int]:
+    """How far a role has come: its lanes here know, of those of other workers its group does."""
+    group = f"{worker.settings.own_application}-{role}"
+    lanes = next(each.lanes for each in worker.workers if each.group_id == group)
+    here = [lane for lane in lanes.values() if lane.ready.is_set()]
+    known = {at: offset for lane in here for at, offset in lane.positions.items()}
+    found = {at: known[at] for at in places if at in known}
+    if elsewhere := [at for at in places if at not in known]:
+        found |= await committed(worker.connection, group, elsewhere)
+    return found
+
+
+async def _bare(
+    connection: Connection, spans: dict[Position, tuple[int, int]]
+) -> dict[Position, bool]:
+    """Whether nothing but markers, which no lane ever takes, lies between two offsets."""
+    left = {TopicPartition(*at): span for at, span in spans.items()}
+    found: dict[Position, bool] = {}
+    until = time.monotonic() + LOOK_S
+    async with open_reader(connection) as consumer:
+        consumer.assign(list(left))
+        for tp, (begin, _) in left.items():
+            consumer.seek(tp, begin)
+        while left and time.monotonic() < until:
+            fetched = await consumer.getmany(*left, timeout_ms=100)
+            for tp, (_, end) in list(left.items()):
+                if any(record.offset < end for record in fetched.get(tp, ())):
+                    found[Position(*tp)] = False
+                    del left[tp]
+                elif await consumer.position(tp) >= end:
+                    found[Position(*tp)] = True
+                    del left[tp]
+    return found
 
 
 async def compare(settings: Settings, live: str) -> Comparison:

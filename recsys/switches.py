@@ -21,6 +21,7 @@ from streams.events import HEADER_PROMOTE
 
 SUFFIX = b"\xff\xfc"  # after the topic's name; what ends so is neither a user's row nor a list owed
 VERSION = 1
+INTENT = "intent"  # no topic's name; any reader of switches takes it for one's, and is not misled
 
 Change = tuple[bytes, bytes | None]
 
@@ -69,10 +70,15 @@ class Switches:
         place = bisect_right(known, offset, key=lambda switch: switch[0])
         return known[place - 1][1] if place else MAIN
 
+    def last(self, at: str) -> tuple[int, str] | None:
+        """The last switch, from which offset on and to whom; None where there was none."""
+        known = self._of.get(at)
+        return known[-1] if known else None
+
     def latest(self, at: str) -> str:
         """Whose the lists are after the last switch."""
-        known = self._of.get(at)
-        return known[-1][1] if known else MAIN
+        last = self.last(at)
+        return last[1] if last else MAIN
 
     def dirty_records(self) -> list[Change]:
         """The round's changes, as records of the state log."""
@@ -109,9 +115,33 @@ class Control:
         """The switches of a partition of the inputs, by topic."""
         return self.partitions.setdefault(partition, Switches())
 
+    def intend(self, offset: int, generation: str) -> None:
+        """Note whom markers name that are yet to be written, at this offset of behaviour or after.
+
+        It is of partition 0, and goes into the markers' transaction: where they lie is known after.
+        """
+        self.of(0).add(INTENT, offset, generation)
+
+    def cut_off(self, prefix: str) -> str | None:
+        """Whom the markers name that a promotion wrote and then kept no offsets of, if one did.
+
+        >>> control = Control()
+        >>> control.intend(7, "v2")
+        >>> control.cut_off("shop"), control.latest("shop")
+        ('v2', 'v2')
+        >>> control.of(0).add("shop.behaviour.v1", 9, "v2")
+        >>> control.cut_off("shop"), control.latest("shop")
+        (None, 'v2')
+        """
+        intended = self.of(0).last(INTENT)
+        kept = self.of(0).last(topics.BEHAVIOUR.name(prefix))
+        if intended is None or (kept is not None and kept[0] >= intended[0]):
+            return None
+        return intended[1]
+
     def latest(self, prefix: str) -> str:
         """Who writes the lists after the last promotion; all partitions say the same."""
-        return self.of(0).latest(topics.BEHAVIOUR.name(prefix))
+        return self.cut_off(prefix) or self.of(0).latest(topics.BEHAVIOUR.name(prefix))
 
     def records(self) -> list[Change]:
         """All of them, as a lane keeps them that reads a mirror: by `input_name`."""

@@ -77,6 +77,7 @@ class Lane(Generic[S]):
         self._arrived = asyncio.Event()
         self._resting = asyncio.Event()
         self._stopping = False
+        self._lost = False
         self._paused = False
         self._task: asyncio.Task[None] | None = None
         self._log: LaneLog[S] = LaneLog(number, config, snapshots, self._arrived.set)
@@ -121,9 +122,12 @@ class Lane(Generic[S]):
         self._paused = False
         self._arrived.set()
 
-    async def close(self, timeout_s: float = 8.0) -> None:
-        """End: finish the running round, write a snapshot, give the producer up."""
-        self._stopping = True
+    async def close(self, timeout_s: float = 8.0, *, lost: bool = False) -> None:
+        """End: finish the running round, write a snapshot, give the producer up.
+
+        One that is `lost` to another owner leaves no snapshot here: who is forgotten there stayed.
+        """
+        self._stopping, self._lost = True, lost
         self._forget_waiting()
         if self._task is None:
             return
@@ -133,6 +137,8 @@ class Lane(Generic[S]):
         if late:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if lost:
+            self._log.remove_snapshot()
 
     def _forget_waiting(self) -> None:
         self._waiting.forget()
@@ -149,7 +155,8 @@ class Lane(Generic[S]):
             if self._held and self._state is not None:
                 await self._apply_and_commit(due=True)
             await self._log.snapshot_written()
-            await self._snapshot_in_background()
+            if not self._lost:
+                await self._snapshot_in_background()
         finally:
             if self._state is not None:
                 state, held = self._state, bool(self._held)

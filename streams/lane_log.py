@@ -11,7 +11,7 @@ from streams import state_log
 from streams.application import S, Snapshots
 from streams.chunk import Position, Record
 from streams.lane_config import LaneConfig
-from streams.local_snapshot import LocalSnapshot, Mark
+from streams.local_snapshot import LocalSnapshot, Mark, path_of
 from streams.state_log import Birth
 
 
@@ -37,7 +37,7 @@ class LaneLog(Generic[S]):
         self._at = None if config.state_topic is None else Position(config.state_topic, number)
         self._snapshot: LocalSnapshot | None = None
         if snapshots is not None and config.snapshot_dir is not None and self._at is not None:
-            path = config.snapshot_dir / f"{config.state_topic}-{number}.snapshot"
+            path = path_of(config.snapshot_dir, self._at)
             self._snapshot = LocalSnapshot(
                 snapshots, path, config.snapshot_interval_s, config.compute, told
             )
@@ -132,6 +132,11 @@ class LaneLog(Generic[S]):
         noted = {source.topic: offset for source, offset in positions.items()}
         mark = Mark(self._birth, self._end, noted, int(time.time()))
         await self._snapshot.take(copy, mark)
+
+    def remove_snapshot(self) -> None:
+        """The lane goes to another owner, who alone will be told whom to forget."""
+        if self._snapshot is not None:
+            self._snapshot.remove()
 
     async def snapshot_written(self) -> None:
         """Wait for the end of the write under way."""

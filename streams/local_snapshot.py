@@ -2,8 +2,9 @@
 
 import asyncio
 import functools
+import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streams import crash_points
 from streams.application import Snapshots, State
+from streams.chunk import Position
 from streams.compute import Compute
 from streams.state_log import Birth
 from streams.topics import DAY_MS, TOMBSTONES_KEPT_MS
@@ -21,6 +23,41 @@ log = structlog.get_logger(__name__)
 
 CLOCKS_S = DAY_MS // 1000  # a clock may have been wrong
 AGE_S_MAX = TOMBSTONES_KEPT_MS // 1000
+
+
+def path_of(folder: Path, state: Position) -> Path:
+    """Where the snapshot of a lane lies, by its partition of the state topic."""
+    return folder / f"{state.topic}-{state.partition}.snapshot"
+
+
+def sweep(folder: Path, state_topic: str, kept: Container[int] | None) -> None:
+    """Remove what nobody writes anew, for it may hold who was forgotten since.
+
+    Those are snapshots of lanes that are not `kept` (None: all are), and parts that killed
+    processes left of any lane's.
+    """
+    for path in folder.glob(f"{state_topic}-*.snapshot"):
+        lane = path.name.removeprefix(f"{state_topic}-").removesuffix(".snapshot")
+        if kept is not None and lane.isdecimal() and int(lane) not in kept:
+            path.unlink(missing_ok=True)
+    for part in folder.glob(f".{state_topic}-*.snapshot.*"):
+        if _is_left(part.suffix[1:]):
+            part.unlink(missing_ok=True)
+
+
+def _is_left(writer: str) -> bool:
+    """Whether the process that a part is named after has ended; before our first write, we too."""
+    if not writer.isdecimal():
+        return False
+    if int(writer) == os.getpid():  # in a container each has the number of the one before
+        return True
+    try:
+        os.kill(int(writer), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +123,7 @@ class LocalSnapshot:
             if not 0 <= time.time() - mark.time_s + CLOCKS_S < AGE_S_MAX:
                 told = "it is too old, or of a wrong clock"
                 log.warning("snapshot.refused", path=str(self._path), error=told)
+                self.remove()
                 return None
             if await holds(mark):
                 await self._compute.run(lambda: state.restore(snapshot))
@@ -97,6 +135,13 @@ class LocalSnapshot:
         except Exception as error:  # whatever is wrong with it, the log has the truth
             log.warning("snapshot.refused", path=str(self._path), error=repr(error))
         return None
+
+    def remove(self) -> None:
+        """Nobody shall find it, for it may hold who was forgotten since."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("snapshot.stays", path=str(self._path), error=repr(error))
 
     def hurry(self) -> None:
         """What it holds must not stay: the next one is due at once."""

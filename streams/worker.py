@@ -23,6 +23,7 @@ from streams.application import Application, S, Snapshots
 from streams.connection import Connection
 from streams.lane import Lane
 from streams.lane_config import LaneConfig
+from streams.local_snapshot import sweep
 from streams.membership import Membership
 from streams.transaction import LaneFencedError
 from streams.turns import Turns
@@ -90,6 +91,7 @@ class RoleWorker(Generic[S]):
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.assigned = False
         self._stopping = False
+        self._swept = False
         self._lane_config = lane_config
         self._group = group
         self._application = application
@@ -221,6 +223,7 @@ class RoleWorker(Generic[S]):
         wanted = {tp.partition for tp in assigned if tp.topic in self._lane_config.topics}
         gone = [n for n, lane in self.lanes.items() if n not in wanted or lane.task.done()]
         lost = [self.lanes.pop(number) for number in gone]
+        self._sweep(wanted)
         for lane in self.lanes.values():
             lane.resume()
         for number in sorted(wanted - self.lanes.keys()):
@@ -233,7 +236,19 @@ class RoleWorker(Generic[S]):
             lane.task.add_done_callback(functools.partial(self._lane_ended, lane))
         self.assigned = True
         log.info("lanes.assigned", group=self._lane_config.group_id, lanes=sorted(wanted))
-        await asyncio.gather(*(lane.close() for lane in lost))
+        await asyncio.gather(*(lane.close(lost=lane.number not in wanted) for lane in lost))
+
+    def _sweep(self, wanted: set[int]) -> None:
+        """Once, remove what former processes left of lanes that did not come back to us."""
+        config, self._swept, swept = self._lane_config, True, self._swept
+        if swept or config.snapshot_dir is None or config.state_topic is None:
+            return
+        # Where another process has the membership these may be its lanes' snapshots.
+        kept = wanted if self._membership._file is not None else None
+        try:
+            sweep(config.snapshot_dir, config.state_topic, kept)
+        except OSError as error:
+            log.warning("snapshot.stays", path=str(config.snapshot_dir), error=repr(error))
 
     async def _still_ours(self) -> bool:
         """Whether the group counts us in its present generation: asked, not assumed."""

@@ -56,6 +56,8 @@ class AlsRefit(Refit):
         from implicit.als import AlternatingLeastSquares  # slow to import
         from threadpoolctl import threadpool_limits
 
+        # implicit's confidence is alpha times the entry; that of `scores` is 1 + alpha.
+        matrix.data += np.float32(1.0 / self._alpha)
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(
                 self._factors, regularization=self._regularisation, alpha=self._alpha,

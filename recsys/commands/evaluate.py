@@ -96,9 +96,8 @@ def evaluate(
     from recsys.evaluation_methods import SERVED, method_names
     from recsys.evaluation_store import Store
 
-    for written in (lists, picture):
-        if written is not None and not written.parent.is_dir():
-            raise typer.BadParameter(f"{written} cannot be written: {written.parent} is no folder")
+    lags_s = [_seconds(text) for text in sync.split(",")]
+    _refuse_outputs(lists, picture, lags_s)
     repeats = protocol == "repeat"
     files_of_variants = [Path(name) for name in variants.split(",") if name]
     found = evaluation_variants.entries(settings(), files_of_variants, repeats)
@@ -107,7 +106,6 @@ def evaluate(
     if unknown:
         known = ", ".join(method_names(repeats))
         raise typer.BadParameter(f"no method is called {unknown[0]!r}; there are {known}")
-    lags_s = [_seconds(text) for text in sync.split(",")]
     log = _read(files, mapping, time_unit, limit, catalogue, catalogue_mapping, seed)
     if counterfactual is not None:
         _counterfactual(log, counterfactual, found, int(_seconds(horizon) * 1000), as_json)
@@ -146,8 +144,17 @@ def evaluate(
         evaluation_report.draw(reports, picture, k)
 
 
+def _refuse_outputs(lists: Path | None, picture: Path | None, lags_s: Sequence[float]) -> None:
+    for written in (lists, picture):
+        if written is not None and not written.parent.is_dir():
+            raise typer.BadParameter(f"{written} cannot be written: {written.parent} is no folder")
+    if lists is not None and len(lags_s) > 1:
+        raise typer.BadParameter("--lists takes one --sync: users see the lists of one lag only")
+
+
 def _show(each: dict[str, Any], k: int) -> None:
     from recsys import evaluation_report, evaluation_variants
+    from recsys.evaluation_methods import UNTUNED
 
     lines, columns = evaluation_report.rows(each, k)
     lag = f", learning {each['sync_s']:g} s late" if each["sync_s"] else ""
@@ -162,7 +169,8 @@ def _show(each: dict[str, Any], k: int) -> None:
         print_table("Variants", *evaluation_variants.table(each["variants"], k))
     for name, method in each["methods"].items():
         if method["settings"]:
-            say(f"{name} was tuned to {method['settings']}")
+            tuned = not method["settings"].endswith(UNTUNED)
+            say(f"{name} {'was tuned to' if tuned else 'has'} {method['settings']}")
     for name, why in each["skipped"].items():
         say(f"{name} was left out: {why}")
 
@@ -179,7 +187,7 @@ def _counterfactual(
     for entry in found:
         with progress_bar(len(log), shown=True) as update:
             estimates[entry.name] = counterfactual.estimates(
-                log, lists, decisions, entry.config, partial(_tell, update, entry.name)
+                log, lists, decisions, entry.config, partial(_tell, update, entry.name), entry.rules
             )
     whole = {"lists": len(lists), "shown": len(decisions.items), "earned": earned,
              "variants": estimates}  # fmt: skip
@@ -199,7 +207,9 @@ def _counterfactual(
     )
 
 
-def _interval(estimate: dict[str, float]) -> str:
+def _interval(estimate: dict[str, Any]) -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:.5f}"
     return f"{estimate['value']:.5f} ({estimate['low']:.5f} to {estimate['high']:.5f})"
 
 
@@ -252,8 +262,7 @@ def _outcomes(
     skipped: dict[str, str] = {}
     runs: list[tuple[str, Entry | None]] = [(each.method, each) for each in pipelines]
     for name, entry in [*runs, *((name, None) for name in baselines)]:
-        config = entry.config if entry is not None else None
-        kept = store.path(name, how["lag_ms"], config)
+        kept = store.path(name, how["lag_ms"], entry)
         keep = shown.of(entry) if shown is not None and entry is not None else None
         if resume and kept.is_file() and keep is None:
             outcomes[name] = evaluation_store.load(kept)
@@ -261,7 +270,8 @@ def _outcomes(
         with progress_bar(len(log), shown=True) as update:
             try:
                 outcomes[name] = evaluate_method(
-                    name, log, config=config or PipelineConfig(), keep=keep,
+                    name, log, config=entry.config if entry is not None else PipelineConfig(),
+                    rules=entry.rules if entry is not None else (), keep=keep,
                     progress=partial(_tell, update, name), **how,
                 )  # fmt: skip
             except (TooManyPairsError, ImportError) as error:  # River comes with `--group dev`

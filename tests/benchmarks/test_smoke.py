@@ -27,5 +27,8 @@ def test_quick_run_writes_a_table(
     tables = results[name]["tables"]
     assert tables
     assert all(table["rows"] for table in tables)
+    if name == "throughput":
+        told = {row["contender"]: row["transactions"] for row in tables[0]["rows"]}
+        assert told["aiokafka transactional loop, no state log"] >= 1
     written = (tmp_path / "speed.md").read_text()
     assert all(table["title"] in written for table in tables)

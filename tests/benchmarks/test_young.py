@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from benchmarks import young
 from recsys.demo import read_sample
+from recsys.evaluation_log import answers_of
 
 
 @pytest.mark.slow
@@ -30,6 +32,21 @@ def test_it_writes_a_table_of_methods_by_logs(
     names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
     assert names[:2] == ["NDCG@10", "answers"]
     assert {"recsys", "popularity", "own-items", "less it"} <= set(names)
+
+
+def test_a_user_of_two_shops_is_two_users() -> None:
+    events, _ = read_sample()
+    log = next(young.Log(events[:500], {}).stretches(1, 500))
+    one, two = young.users_of([log], "repeat"), young.users_of([log, log], "repeat")
+    assert len(one) == len(answers_of(log, True, young.WARM_UP))
+    assert len(set(two.tolist())) == 2 * len(set(one.tolist()))
+
+
+def test_the_interval_is_over_users() -> None:
+    gains = np.repeat([0.0, 1.0, 0.0, 1.0], 50)  # four users, who answer alike every time
+    measured = {("ours", "new"): {"recsys": gains, "popularity": np.zeros(200)}}
+    last = young.table(measured, {("ours", "new"): np.repeat(np.arange(4), 50)})[-1]
+    assert last == "| less it | +0.5000 ± 0.5658 |"
 
 
 def test_stretches_are_spread_over_the_log() -> None:

@@ -17,6 +17,7 @@ from recsys.settings import Images
 from streams import codec, topics
 from streams.chunk import Record
 from streams.events import ImageEmbedding
+from streams.partition import partition_of
 from tests.e2e.harness import PARTITIONS, Shop, until
 from tests.e2e.test_main_job import NOW_MS, event, new_shop  # noqa: F401
 
@@ -56,8 +57,8 @@ def photo(user: str, at_ms: int) -> Record:
     return Record(user.encode(), codec.encode(embedding))
 
 
-def on_disk(shop: Shop, user: str) -> list[Path]:
-    files = [path for path in (shop.folder / "data").rglob("*") if path.is_file()]
+def on_disk(shop: Shop, user: str, data: str = "data") -> list[Path]:
+    files = [path for path in (shop.folder / data).rglob("*") if path.is_file()]
     return [path for path in files if user.encode() in path.read_bytes()]
 
 
@@ -147,3 +148,47 @@ class TestForget:
         await shadow.settled()
         assert await shadow.user(USER) == afresh
         assert time.time() * 1000 > told["timestamp"]
+
+    async def test_nothing_stays_with_a_worker_that_lost_the_lane(
+        self,
+        new_shop: Any,  # noqa: F811
+    ) -> None:
+        shop = await new_shop(WORKER__SNAPSHOT_INTERVAL_S="1")
+        users = [f"{USER}-{number}" for number in range(20)]
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+        await killed.wait()  # while it wrote a snapshot
+        name = f"{shop.topic(topics.USER_STATE)}-0.snapshot"
+        part = shop.folder / "one" / "snapshots" / f".{name}.{killed.pid}"
+        part.parent.mkdir(parents=True)
+        part.write_text(" ".join(users))
+        first = shop.start(data="one")
+        await first.until_ready()
+        await shop.produce_events([event(user, "i1", at) for at, user in enumerate(users)])
+
+        async def kept() -> bool:
+            return len(on_disk(shop, USER, "one")) == PARTITIONS
+
+        await until(kept, "a snapshot of each lane")
+        assert not part.exists()
+        second = shop.start(data="two")
+        await second.until_ready()
+        moved: list[str] = []
+
+        async def shared() -> bool:
+            lanes = await second.lanes()
+            moved[:] = [user for user in users if partition_of(user.encode(), PARTITIONS) in lanes]
+            return bool(moved) and sorted(lanes + await first.lanes()) == list(range(PARTITIONS))
+
+        await until(shared, "both to have lanes")
+        await recsys(shop, "forget", "--user", moved[0])
+
+        async def gone() -> bool:
+            files = on_disk(shop, moved[0], "one") + on_disk(shop, moved[0], "two")
+            return not files and not await logged(shop, moved[0])
+
+        await until(gone, "the user to be forgotten")
+        for worker in (first, second):
+            assert (await worker.stop())[0] == 0, worker.log[-3000:]
+        assert await gone()
+        for user in users:
+            assert bool(await shop.user(user)) == (user != moved[0])

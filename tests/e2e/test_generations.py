@@ -1,6 +1,7 @@
 """Two generations side by side: compared, promoted, and gone back from, under load and a kill."""
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from tests.e2e.test_main_job import (  # noqa: F401
     assert_lists_are_unique,
     event,
     events_by_user,
+    events_in_state,
     new_shop,
     random_events,
 )
@@ -295,6 +297,32 @@ class TestGenerations:
             return gone == [{}, {}]
 
         await until(forgotten, "u1 to be forgotten by both")
+
+    @pytest.mark.parametrize("lanes", [PARTITIONS, WIDE])
+    async def test_an_open_shop_holds_no_shadow_up(self, new_shop: Any, lanes: int) -> None:  # noqa: F811
+        shop: Shop = await new_shop()
+        shop.folder.mkdir(parents=True)
+        events = random_events(10, 300)
+        ends = [0] * PARTITIONS
+        for at in await shop.produce_events(events):
+            ends[at.partition] = max(ends[at.partition], at.offset + 1)
+
+        async def visit() -> None:
+            for number in itertools.count():
+                await shop.produce_events([event(f"u{number % 40}", f"i{number % 7}", number)])
+                await asyncio.sleep(0.2)
+
+        visits = asyncio.create_task(visit())
+        told = await recsys(shop, "replay", "--shadow", "v2", PARTITIONS=str(lanes))
+        visits.cancel()
+        assert all(
+            lane["offsets"]["v2"] >= end for lane, end in zip(told["lanes"], ends, strict=True)
+        )
+        shadow = Shop(shop.bootstrap, f"{shop.prefix}.v2", shop.folder, lanes)
+        learned = await events_in_state(shadow)
+        assert all(learned[user] >= count for user, count in events_by_user(events).items())
+        items = await shadow.items()
+        assert items.tables["popularity"]["events"].sum() >= len(events)
 
     async def test_a_generation_has_no_photos_of_its_own(self, new_shop: Any) -> None:  # noqa: F811
         shop: Shop = await new_shop()

@@ -1,4 +1,4 @@
-"""Item kNN of the baselines scores what its definition says, written plainly."""
+"""Baselines that count score what their definitions say, written plainly."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.baselines.counted import ItemKnn
+from models.baselines.filled import Filled
 
 USERS, ITEMS = 3, 6
 STEPS = st.lists(
@@ -65,3 +66,28 @@ def test_item_knn_scores_by_its_definition(steps, half_life, powers, both):
             powers=powers, both=both,
         )  # fmt: skip
         assert knn.scores(user, ITEMS, 0.0) == pytest.approx(want, rel=1e-4, abs=1e-9)
+
+
+class Fixed:
+    """A baseline of one answer."""
+
+    def __init__(self, scores):
+        self._scores = np.array(scores, np.float32)
+
+    def scores(self, user, known, now_s):
+        return self._scores[:known]
+
+    def learn(self, user, items, now_s):
+        pass
+
+
+def test_filled_adds_shares_of_the_best_own_and_of_the_most_popular():
+    for own, want in (
+        ([0.0, -4.0, 2.0, 0.0], [0.1, -1.0, 0.5, 0.05]),
+        ([0.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.05]),
+    ):
+        filled = Filled(Fixed(own), 5, popular_weight=0.1, popular_half_life_events=1e12)
+        filled.learn(0, np.array([0, 3, 0], np.int32), 0.0)
+        assert filled.scores(1, 4, 0.0) == pytest.approx(want)
+        assert filled.scores(1, 0, 0.0).tolist() == []
+    assert Fixed(own).scores(0, 4, 0.0).tolist() == own

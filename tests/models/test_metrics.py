@@ -101,3 +101,20 @@ def test_windows_and_their_paired_test():
     assert metrics.paired_p(better, better) == 1.0
     half = metrics.interval(one)
     assert half == pytest.approx(1.96 * one.std(ddof=1) / np.sqrt(2_000))
+
+
+def test_the_interval_over_groups_covers_the_true_mean():
+    """Of values that share their group's mean; taken as independent, far fewer intervals do."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(100), rng.integers(1, 20, 100))
+    covered, naively = [], []
+    for _ in range(400):
+        values = rng.normal(size=100)[groups] + rng.normal(size=len(groups))
+        covered.append(abs(values.mean()) < metrics.interval(values, groups))
+        naively.append(abs(values.mean()) < metrics.interval(values))
+    assert np.mean(naively) < 0.7 < 0.9 < np.mean(covered)
+    assert metrics.interval(values, np.arange(len(groups))) == pytest.approx(
+        metrics.interval(values)
+    )
+    assert metrics.interval(values, np.zeros(len(groups), int)) == np.inf
+    assert metrics.interval(np.empty(0)) == np.inf

@@ -4,6 +4,8 @@ Answers of a replayed log do not depend on the lists, so a pipeline's own lists 
 tell the truth that the estimates must hold.
 """
 
+import json
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,17 @@ def test_what_triggers_the_next_list_belongs_to_the_one_it_was_taken_from(kind):
     assert counterfactual.shown(log, [ranked("u", 0, "abc"), at_once], DAY_MS).rewards == [
         0, 0, 0, 0, 1, 1,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("taken", ["a", "z"])
+def test_lists_of_one_user_leave_no_interval(taken):
+    log = build([event("u", "a", 0), event("u", "b", 1), event("u", taken, 2000)])
+    lists = [ranked("u", 1000, "z")] if taken == "z" else [ranked("u", 1000, "ab")]
+    decisions = counterfactual.shown(log, lists, DAY_MS)
+    told = counterfactual.estimates(log, lists, decisions, entry("greedy", 0.0).config)
+    json.dumps(told, allow_nan=False)
+    for way in ("ips", "snips", "dr"):
+        assert (told[way]["low"], told[way]["high"]) == (None, None)
 
 
 def test_broken_lists_are_named(tmp_path):

@@ -4,12 +4,19 @@ import csv
 import json
 import os
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from recsys import evaluation_store
 from recsys.cli import app
+from recsys.evaluation_log import build
+from recsys.evaluation_variants import Entry
+from recsys.pipeline import PipelineConfig
+from recsys.rules import Rule
 
 METHODS = "recsys,popularity,own-items"
 
@@ -65,6 +72,72 @@ def test_what_was_finished_is_not_done_again(log):
     assert again == first  # times of another run would differ
 
 
+def test_an_outcome_of_other_code_is_another_one(tmp_path, monkeypatch):
+    for file in Path(evaluation_store.ROOT).glob("models/**/*.py"):
+        copied = tmp_path / file.relative_to(evaluation_store.ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(file.read_bytes())
+    store = evaluation_store.Store(tmp_path, build([]))
+    entry = Entry("recsys", "default", PipelineConfig())
+
+    def paths(at, name="0.7"):
+        monkeypatch.setattr(evaluation_store, "ROOT", tmp_path)
+        monkeypatch.setattr(evaluation_store, "version", lambda _: name)
+        evaluation_store._code.cache_clear()
+        return store.path("popularity", 0), store.path("recsys", 0, at)
+
+    first = paths(entry)
+    assert paths(entry) == first
+    with (tmp_path / "models" / "ranker.py").open("a") as code:
+        code.write("# changed")
+    second = paths(entry)
+    assert (second[0] == first[0], second[1] == first[1]) == (True, False)
+    with (tmp_path / "models" / "baselines" / "counted.py").open("a") as code:
+        code.write("# changed")
+    third = paths(entry)
+    assert third[0] != second[0]
+    assert paths(entry, "0.8")[0] != third[0]
+    ruled = replace(entry, rules=(Rule(name="none", action="exclude", items=["a"]),))
+    assert paths(ruled)[1] != third[1]
+    evaluation_store._code.cache_clear()
+
+
+def test_the_shops_rules_hold(log, tmp_path, monkeypatch):
+    rules = tmp_path / "rules.toml"
+    monkeypatch.setenv("RECSYS_RANK__RULES_FILE", str(rules))
+    given = [log, "--protocol", "repeat", "--methods", "recsys", "--limit", "400", "--resume"]
+    some = {"i1", "i2", "i3"}
+    reached, kept = [], []
+    for items, file in ((["none"], "free.jsonl"), (sorted(some), "bound.jsonl")):
+        rules.write_text(f'[[rule]]\nname = "out"\naction = "exclude"\nitems = {items}\n')
+        told = json.loads(evaluate(*given, "--json"))
+        reached.append(told["methods"]["recsys"]["ndcg@10"])
+        evaluate(*given, "--lists", file)
+        lists = [json.loads(line) for line in (tmp_path / file).read_text().splitlines()]
+        kept.append({item["item_id"] for each in lists for item in each["items"]} & some)
+    assert reached[0] != reached[1]
+    assert kept == [some, set()]
+    weighed = json.loads(evaluate(*given, "--counterfactual", "free.jsonl", "--json"))
+    assert weighed["variants"]["default"]["support"] < 1
+
+
+def test_lists_are_those_that_users_would_have_seen(log, tmp_path):
+    """Of ten items, without what is hidden until it is learned, in ranks that count on."""
+    given = [log, "--methods", "recsys", "--sync", "1h"]
+    evaluate(*given, "--lists", "lists.jsonl")
+    lists = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
+    with open(log) as file:
+        events = [(row["who"], row["item_id"], int(row["timestamp"]) * 1000)
+                  for row in csv.DictReader(file)]  # fmt: skip
+    for each in lists:
+        items = [item["item_id"] for item in each["items"]]
+        had = {item for user, item, at in events
+               if user == each["user_id"] and at < each["event_time"]}  # fmt: skip
+        assert len(items) <= 10
+        assert not had & set(items)
+        assert [item["rank"] for item in each["items"]] == list(range(1, len(items) + 1))
+
+
 def test_variants_are_compared_and_their_lists_weighed(log, tmp_path):
     (tmp_path / "wild.toml").write_text("[rank]\nexplore_share = 1.0\nfresh_events = 100000\n")
     (tmp_path / "plain.toml").write_text('[rank]\nsources = ["popularity"]\n')
@@ -97,6 +170,7 @@ def test_variants_are_compared_and_their_lists_weighed(log, tmp_path):
         (["--methods", "magic"], "no method is called 'magic'"),
         (["--variants", "none.toml"], "none.toml"),
         (["--sync", "1y"], "no time"),
+        (["--sync", "0s,1h", "--lists", "lists.jsonl"], "--lists takes one --sync"),
     ],
 )
 def test_wrong_words_are_named(log, given, told):

@@ -1,14 +1,20 @@
 """The instrument: steps, answers, and what must not leak into a list."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
+from implicit.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_limits
 
 from models.baselines.counted import DecayedPopularity, ItemKnn, OwnItems
 from models.baselines.libraries import RiverFactors
+from models.baselines.refits import AlsRefit
 from models.metrics import gains, hits
-from recsys.evaluate import BaselineMethod, Outcome, ServedMethod, best_items, prefix, run
+from recsys.evaluate import BaselineMethod, Outcome, best_items, prefix, run
 from recsys.evaluation_log import answers_of, build
-from recsys.evaluation_methods import BASELINES, evaluate, tune
+from recsys.evaluation_methods import BASELINES, POPULAR_WEIGHTS, evaluate, tune
 from recsys.evaluation_report import (
     compared,
     report,
@@ -17,7 +23,8 @@ from recsys.evaluation_report import (
     splits,
     splits_compared,
 )
-from recsys.pipeline import PipelineConfig
+from recsys.evaluation_served import ServedMethod
+from recsys.pipeline import Pipeline, PipelineConfig
 from recsys.rerank import RerankConfig
 from streams.events import BehaviourEvent
 
@@ -141,6 +148,30 @@ def test_answers_are_wanted_items_that_were_seen_before():
     assert answers_of(log, True, 0.5).events.tolist() == [6, 7]
 
 
+def viewed_then_clicked():
+    return build(
+        [
+            event("u", "a", 0, "impression"), event("v", "a", 1, "impression"),
+            event("v", "a", 2, "click"), event("u", "b", 3, "click"), event("v", "b", 4, "dislike"),
+            event("u", "a", 5, "click"), event("v", "b", 6, "click"), event("v", "b", 7, "click"),
+        ]
+    )  # fmt: skip
+
+
+def test_who_was_shown_an_item_has_not_had_it():
+    log = viewed_then_clicked()
+    assert answers_of(log, False, 0.0).events.tolist() == [2, 5, 6]
+    lists = {}
+    for lag_ms in (0, 3):
+        method = BaselineMethod(DecayedPopularity(2, 10.0), log, False)
+        outcome = run(
+            method, log, answers_of(log, False, 0.0), repeats=False, lag_ms=lag_ms
+        )  # fmt: skip
+        lists[lag_ms] = outcome.lists[:, :2].tolist()
+    assert lists[0] == [[0, -1], [0, -1], [1, -1]]
+    assert lists[3] == [[-1, -1], [0, -1], [1, -1]]  # u's a is not hidden by its impression
+
+
 def test_lists_of_new_items_hold_nothing_the_user_had_even_when_learning_lags():
     log = build(baskets(users=5))
     answers = answers_of(log, False, 0.2)
@@ -240,6 +271,53 @@ def test_users_of_a_log_of_many_years_are_kept():
     assert served.users_known == len(log.user_ids) == 41
 
 
+def test_what_an_event_takes_is_measured_on_events_that_are_new(monkeypatch):
+    log = build(baskets())
+    served = ServedMethod(log, PipelineConfig())
+    learned = Counter()
+
+    def counted(self, users, batch, real=Pipeline.learn):
+        learned[id(self)] += len(batch.items)
+        return real(self, users, batch)
+
+    for step in range(len(log.steps) - 1):
+        served.learn(step)
+    monkeypatch.setattr(Pipeline, "learn", counted)
+    assert served.learn_us() > 0
+    assert learned[id(served.pipeline)] == 0
+    assert len(log) in learned.values()
+
+
+def test_als_folds_users_in_with_the_confidence_it_was_fitted_by():
+    rng = np.random.default_rng(0)
+    model = AlsRefit(40, 60, refit_events=800, factors=8, regularisation=0.05, alpha=3.0)
+    for user, item in zip(rng.integers(0, 40, 800), (60 * rng.random(800) ** 2), strict=True):
+        model.learn(int(user), np.array([int(item)], np.int32), 0.0)
+    fitted = AlternatingLeastSquares(
+        8, regularization=0.05, alpha=1.0, iterations=10, num_threads=1, random_state=0
+    )
+    confidence = model._matrix() * 4.0  # 1 + alpha
+    with threadpool_limits(1, "blas"):
+        fitted.fit(confidence, show_progress=False)
+        vector = fitted.recalculate_user(5, confidence[5])
+    want = fitted.item_factors @ vector
+    assert model.scores(5, 60, 0.0) == pytest.approx(want, abs=1e-3)
+
+
+def test_of_one_user_no_interval_is_told():
+    log = build([event("u", "a", 0), event("v", "a", 1)])
+    answers = answers_of(log, False, 0.0)
+    outcome = Outcome(np.zeros(1, np.int32), np.zeros((1, 10), np.int32), 1.0, 1.0)
+    numbers = report(
+        log, answers, {"recsys": outcome, "popularity": outcome}, protocol="new", warm_up=0.0,
+        lag_ms=0, skipped={}, k=10,
+    )  # fmt: skip
+    assert len(answers) == 1
+    assert numbers["methods"]["recsys"]["ndcg@10_interval"] is None
+    json.dumps(numbers, allow_nan=False)
+    assert {row["±"] for row in rows(numbers, 10)[0]} == {""}
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns_something(name):
     in_turn = name in ("sequence", "item-knn", "item-knn-decayed", "session-knn")
@@ -250,6 +328,46 @@ def test_every_baseline_learns_something(name):
     assert len(outcome.ranks) == len(answers)
     # Ten of sixty at random hold one answer of six.
     assert hits(outcome.ranks, 10).mean() > 1 / 6
+
+
+FILLED = [name for name, spec in BASELINES.items() if spec.filled]
+
+
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [(name, 0) for name in FILLED if name != "implicit-bpr"]  # which learns what is popular
+    + [(name, 20_000) for name in FILLED if "refit" in name or "implicit" in name],
+)
+def test_who_has_no_history_is_listed_the_popular(name, later):
+    """Where no refit was yet as well: `later` events are so many that none is due."""
+    late = [f"i{item}" for item in range(50, 60)]  # the newest ten, and all that is bought of late
+    events = tastes() + [
+        event(f"u{n % 30}", late[n % 10], (500 + n) * 3_600_000) for n in range(300)
+    ]
+    events.append(event("stranger", late[0], 1_000 * 3_600_000))
+    events += [event("u0", late[0], 1_001 * 3_600_000 + n) for n in range(later)]
+    log = build(events)
+    given = {**BASELINES[name].grid[0], "popular_half_life_events": 50.0}
+    method = BaselineMethod(BASELINES[name].baseline(log, given), log, False)
+    asked = int(np.flatnonzero(log.users[log.steps[:-1]] == log.user_ids.index("stranger"))[0])
+    for step in range(asked):
+        method.learn(step)
+    assert {log.item_ids[item] for item in method.recommend(asked, 10, set())} == set(late)
+
+
+def test_of_filled_baselines_the_weight_of_the_popular_is_tuned():
+    log = build(tastes())
+    given = tune(BASELINES["item-knn"], log, True, 10, 0.2)
+    assert given["popular_weight"] in POPULAR_WEIGHTS
+    assert {"half_life_events": given["popular_half_life_events"]} in BASELINES["popularity"].grid
+    outcome = evaluate("item-knn", log, repeats=True, warm_up=0.5, config=PipelineConfig())
+    assert f"popular_weight {given['popular_weight']:g}" in outcome.settings
+
+
+def test_what_nothing_could_be_tuned_on_is_told_untuned():
+    log = build(baskets())
+    outcome = evaluate("popularity", log, repeats=True, warm_up=0.0, config=PipelineConfig())
+    assert outcome.settings == "half_life_events 500 (untuned)"
 
 
 def test_tuning_sees_the_prefix_only():
@@ -296,7 +414,8 @@ def test_a_split_in_which_the_best_baseline_is_better_is_told():
         name: Outcome(ranks, lists, 1.0, 1.0)
         for name, ranks in (("recsys", better), ("item-knn", worse))
     }
-    parts = splits_compared(outcomes, splits(log, answers), 10)
+    users = log.users[answers.events]
+    parts = splits_compared(outcomes, splits(log, answers), users, 10)
     assert new_items.any()
     assert parts["new items"]["behind"]
     assert parts["new items"]["difference"] == pytest.approx(1 / np.log2(11) - 1)

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,7 @@ def test_a_mapping_with_constants_goes_before_the_names(write):
         ("1700000000.5", "s", "seconds"),
         ("1700000000000", "ms", None),
         ("1700000000000000", "us", "microseconds"),
+        ("1700000000000000000", "ns", "nanoseconds"),
         ("2023-11-14T22:13:20Z", "iso", None),
         ("2023-11-14 22:13:20+00:00", "iso", None),
         ("2023-11-14", "iso", None),
@@ -346,6 +348,54 @@ def test_parquet(tmp_path):
     assert (first, event.user_id, event.item_id, event.timestamp) == (1, "1", "a", NOW_MS)
     assert (second, error.reason, error.field) == (2, "missing", "item_id")
     assert log.position() == log.size_bytes
+
+
+def test_integers_of_a_finer_unit_lose_nothing_to_floats(write):
+    for unit, digits in (("us", 3), ("ns", 6)):
+        text = f"user_id,item_id,timestamp\nu,i,{NOW_MS + 1}{'0' * digits}\n"
+        (event,) = good(write("a.csv", text), time_unit=unit)
+        assert event.timestamp == NOW_MS + 1
+
+
+@pytest.mark.parametrize(
+    "users", [[12.0, 13.0], [Decimal(12), Decimal(13)], [Decimal("12.00"), Decimal("13.00")]]
+)
+def test_parquet_ids_that_are_whole_numbers_are_their_digits(tmp_path, users):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    table = {"user_id": users, "item_id": [1.0, None], "timestamp": [NOW_MS, NOW_MS]}
+    parquet.write_table(pyarrow.table(table), path)
+    (_, event), (_, error) = BehaviourLog(path)
+    assert (event.user_id, event.item_id) == ("12", "1")
+    assert (error.reason, error.field) == ("missing", "item_id")
+
+
+def test_parquet_ids_that_are_no_whole_numbers_are_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    table = {"user_id": [1.5, float("inf")], "item_id": ["a", "b"], "timestamp": [NOW_MS] * 2}
+    parquet.write_table(pyarrow.table(table), path)
+    assert [error.field for _, error in BehaviourLog(path)] == ["user_id", "user_id"]
+
+
+def test_a_nan_in_parquet_is_nothing(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path, nan = tmp_path / "a.parquet", float("nan")
+    for kind in (pyarrow.float32(), pyarrow.float64()):
+        table = {
+            "user_id": ["u"] * 3, "item_id": ["a"] * 3, "timestamp": [nan, 1.7e9, 1.7e9],
+            "value": pyarrow.array([1.0, nan, 2.0], kind),
+        }  # fmt: skip
+        parquet.write_table(pyarrow.table(table), path)
+        (_, error), (_, without), (_, valued) = BehaviourLog(path)
+        assert (error.reason, error.field) == ("missing", "timestamp")
+        assert (without.timestamp, without.value, valued.value) == (NOW_MS, None, 2.0)
 
 
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])

@@ -1,5 +1,8 @@
 """A lane's snapshot is believed where it holds, is due when something changed, and tries again."""
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.compute import Compute
-from streams.local_snapshot import LocalSnapshot, Mark
+from streams.local_snapshot import LocalSnapshot, Mark, sweep
 from streams.state_log import Birth
 from tests.streams.toy import Sums
 
@@ -34,8 +37,8 @@ class Store:
         return self.kept
 
 
-def local(store: Store, every_s: float = 0.0) -> LocalSnapshot:
-    return LocalSnapshot(store, Path("toy.snapshot"), every_s, Compute(), lambda: None)
+def local(store: Store, every_s: float = 0.0, path: Path = Path("toy.snapshot")) -> LocalSnapshot:
+    return LocalSnapshot(store, path, every_s, Compute(), lambda: None)
 
 
 async def believed(mark: Mark) -> bool:
@@ -72,10 +75,14 @@ async def test_a_broken_mark_is_refused(meta: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("days", "holds"), [(5, True), (7, False), (-0.5, True), (-2, False)])
-async def test_one_that_may_lack_removals_is_refused(days: float, holds: bool) -> None:
+async def test_one_that_may_lack_removals_is_refused_and_goes(
+    days: float, holds: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "toy.snapshot"
+    path.touch()
     mark = replace(MARK, time_s=NOW_S - int(days * DAY_S))
-    found = await local(Store(({"rows": {}}, mark.meta))).restore(Sums(), believed)
-    assert (found is not None) == holds
+    found = await local(Store(({"rows": {}}, mark.meta)), path=path).restore(Sums(), believed)
+    assert (found is not None) == path.exists() == holds
 
 
 async def test_one_of_another_log_is_refused_and_none_is_none() -> None:
@@ -103,3 +110,22 @@ async def test_a_write_that_failed_is_due_again_though_nothing_changed() -> None
         await snapshot.written()
         assert snapshot.due_s(MARK.state_end) == due
     assert store.kept is not None
+
+
+def test_what_nobody_writes_anew_is_swept(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    whole = [f"toy.state-{lane}.snapshot" for lane in (0, 1, 12)]
+    parts = [f".toy.state-{lane}.snapshot.{dead.pid}" for lane in (0, 12)]
+    parts += [f".toy.state-1.snapshot.{os.getpid()}", f".toy.state-1.snapshot.{10**30}"]
+    others = [
+        "other.toy.state-0.snapshot", "toy.state-two-0.snapshot", "toy.state-x.snapshot",
+        f".toy.state-0.snapshot.{os.getppid()}", ".toy.state-0.snapshot.part",
+    ]  # fmt: skip
+    for name in (*whole, *parts, *others):
+        (tmp_path / name).touch()
+    sweep(tmp_path, "toy.state", None)
+    assert {path.name for path in tmp_path.iterdir()} == {*whole, *others}
+    sweep(tmp_path, "toy.state", {1})
+    assert {path.name for path in tmp_path.iterdir()} == {whole[1], *others}
+    sweep(tmp_path / "none", "toy.state", {1})
