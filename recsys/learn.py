@@ -17,6 +17,8 @@ from recsys.item_updates import Example, ItemUpdates
 from recsys.looks import Look, Looks
 from recsys.user_state import SWEEP_EVENTS, UserState
 
+SPREAD = np.uint64(0xD6E8FEB86659FD93)  # odd, so that no bit is lost
+
 
 class ChunkLearner:
     """One chunk on its way through the user half."""
@@ -60,14 +62,13 @@ class ChunkLearner:
 
         A hash of it and of who they are: neither alone tells them, and nobody has another's.
         """
-        mixed = self._mixed.copy()
+        tokens = np.ones(len(self.batch), np.uint32)
         new = np.flatnonzero(self.users.heads["events"][self.batch.users] == 0)
         slots, where = np.unique(self.batch.users[new], return_inverse=True)
         keys = [key_of(self.users.ids.name(slot)) for slot in slots.tolist()]
-        mixed[new] ^= np.array(keys, np.uint64)[where]
-        mixed *= np.uint64(0xD6E8FEB86659FD93)
-        tokens = np.maximum(mixed >> np.uint64(32), np.uint64(1))
-        return np.asarray(tokens, np.uint32)
+        mixed = (self._mixed[new] ^ np.array(keys, np.uint64)[where]) * SPREAD
+        tokens[new] = np.maximum(mixed >> np.uint64(32), np.uint64(1))
+        return tokens
 
     def _sample(self) -> NDArray[np.bool_]:
         """Events that become examples if they start a step: by their hash, never by load."""

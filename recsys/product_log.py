@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from recsys.log import spell_id
 from recsys.log_columns import PRODUCT_COLUMNS, resolve
 from recsys.log_sources import open_source
 from streams.codec import DecodeError, check_id, encode, invalid
@@ -39,8 +40,8 @@ class ProductLog:
             given.update(self.constants)
             if isinstance(given.get("tags"), str):
                 given["tags"] = [tag for tag in given["tags"].split("|") if tag]
-            if type(given.get("item_id")) is int:
-                given["item_id"] = str(given["item_id"])
+            if "item_id" in given:
+                given["item_id"] = spell_id(given["item_id"])
             try:
                 product = msgspec.convert(given, Product, strict=False)
                 check_id("item_id", product.item_id)

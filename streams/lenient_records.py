@@ -116,7 +116,7 @@ class _Batch:
             body = unpack(codec, self._data[records_at : self._stop])
             plain = bytearray(self._data[self._start : records_at])
             struct.pack_into(">h", plain, _ATTRIBUTES_AT, head.attributes & ~_CODEC)
-            batch = DefaultRecordBatch(bytes(plain + body))
+            batch = DefaultRecordBatch(b"".join((plain, body)))
         try:
             return list(batch)
         except (UnicodeDecodeError, CorruptRecordException):

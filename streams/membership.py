@@ -30,6 +30,11 @@ class Membership:
         self._group_id = group_id
         self._file: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether the file is this process's, so that nobody else works on the same data."""
+        return self._file is not None
+
     def hold(self) -> str:
         """Lock the file, if nobody has it; the name that a process before us left in it, or ''."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,8 @@ async def restore(
     """
     tp = TopicPartition(*source)
     consumer = reader(connection)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([tp])
         end = (await consumer.end_offsets([tp]))[tp]
         begin = max(start, (await consumer.beginning_offsets([tp]))[tp])
@@ -112,8 +112,8 @@ async def holds(connection: Connection, source: Position, birth: Birth, end: int
     """Whether `source` is the log that was born so, and reaches at least to `end`."""
     tp = TopicPartition(*source)
     consumer = reader(connection)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([tp])
         if (await consumer.end_offsets([tp]))[tp] < end:
             return False
@@ -154,8 +154,8 @@ async def committed(
     noted beyond the end is of a log that was deleted and made anew.
     """
     consumer = reader(connection, group_id)
-    await consumer.start()
     try:
+        await consumer.start()
         tps = [TopicPartition(*source) for source in sources]
         consumer.assign(tps)
         begins = await consumer.beginning_offsets(tps)

@@ -44,9 +44,8 @@ class Tail:
     async def start(self) -> None:
         """Start reading. Raises KafkaError where the broker cannot be had."""
         self._silence = Silence()  # what came before, such as compiling, was nobody's silence
-        consumer = reader(self._connection)
+        self._consumer = consumer = reader(self._connection)
         await consumer.start()
-        self._consumer = consumer
         tps = []
         for topic in self._loaders:
             partitions = consumer.partitions_for_topic(topic)

@@ -244,7 +244,7 @@ class RoleWorker(Generic[S]):
         if swept or config.snapshot_dir is None or config.state_topic is None:
             return
         # Where another process has the membership these may be its lanes' snapshots.
-        kept = wanted if self._membership._file is not None else None
+        kept = wanted if self._membership.held else None
         try:
             sweep(config.snapshot_dir, config.state_topic, kept)
         except OSError as error:

@@ -22,7 +22,7 @@ MapOption = Annotated[
     ),
 ]  # fmt: skip
 TimeUnitOption = Annotated[
-    Literal["s", "ms", "us", "iso"] | None,
+    Literal["s", "ms", "us", "ns", "iso"] | None,
     typer.Option("--time-unit", help="Unit of the timestamps; told from the values if not given."),
 ]
 LimitOption = Annotated[

@@ -27,6 +27,8 @@ def promote(
     if as_json:
         print_json(done.as_json())
         return
+    if done.cut_off is not None:
+        say(f"The last promotion, to {done.cut_off}, was cut off; this one takes its place.")
     say(f"{done.generation} writes the live lists from here on, {done.before} did before.")
     for at, offset in done.offsets.items():
         say(f"{at.topic} partition {at.partition}: from offset {offset}")

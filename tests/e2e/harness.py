@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from recsys.item_state import ItemState
@@ -28,6 +29,7 @@ from streams.connection import Connection
 from streams.local_kafka import free_ports
 from streams.state_log import Load, restore
 from streams.topics import Topic
+from streams.transaction_requests import NO_TAGS, Ask, Produce
 
 TIMEOUT_S = 90.0  # what takes seconds may take many on a loaded machine
 START_TIMEOUT_S = 240.0  # the first start of all compiles every kernel
@@ -207,6 +209,20 @@ class Shop:
                 for key, value, headers, _ in records
             ]
             return list(await asyncio.gather(*sent))
+
+    async def produce_batch(self, topic: Topic, partition: int, batch: bytes) -> int:
+        """Send a batch as it is, which no client of ours would; the broker's error code."""
+        client = AIOKafkaClient(bootstrap_servers=self.bootstrap)
+        await client.bootstrap()
+        try:
+            await client.add_topic(name := self.topic(topic))
+            leader = client.cluster.leader_for_partition(TopicPartition(name, partition))
+            rows = [(partition, batch, NO_TAGS)]
+            request = Ask(Produce, None, -1, 10_000, [(name, rows, NO_TAGS)])
+            answer = await client.send(leader, request)
+            return int(answer.topics[0][1][0][1])
+        finally:
+            await client.close()
 
     async def produce_events(self, events: Iterable[dict[str, Any]]) -> list[RecordMetadata]:
         """Send behaviour events by their users' keys."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cramjam
 import pytest
 
 from recsys.ids import key_of
@@ -20,7 +21,9 @@ from streams.broker import Broker
 from streams.chunk import Record
 from streams.events import HEADER_ORIGIN
 from streams.partition import partition_of
+from streams.unpacking import UNPACKED_BYTES_MAX, ZSTD
 from tests.e2e.harness import PARTITIONS, Shop, WorkerProcess, until
+from tests.records import raw_batch, raw_record
 
 NOW_MS = 1_700_000_000_000
 STOP_S = 10.0  # a graceful stop's promise
@@ -332,6 +335,34 @@ class TestMainJob:
         assert await killed.digests() == await quiet.digests()
         await until_newest_are_answered(killed, events, sent)
         assert_lists_are_unique(await killed.lists())
+
+    async def test_what_a_client_wrote_by_hand_loses_and_stops_nothing(self, new_shop: Any) -> None:
+        """A broker takes these; each could end every worker, or have others' events passed over."""
+        shop = await new_shop(1)
+        worker = shop.start()
+        await worker.until_ready()
+
+        def event_of(user: str, place: int, attributes: int = 0) -> bytes:
+            value = json.dumps(event(user, "ai1")).encode()
+            return raw_record(place, key=user.encode(), value=value, attributes=attributes)
+
+        bomb = raw_record(0, value=bytes(2 * UNPACKED_BYTES_MAX))
+        for batch in (
+            raw_batch(event_of("far", 1_000), base=0, time_ms=NOW_MS),
+            raw_batch(event_of("odd", 0, attributes=0x80), base=0, time_ms=NOW_MS),
+            raw_batch(bomb, compress=(ZSTD, cramjam.zstd.compress), base=0, time_ms=NOW_MS),
+        ):
+            assert await shop.produce_batch(topics.BEHAVIOUR, 0, batch) == 0
+        await shop.produce_events([event(f"u{n}", f"ai{n % 5}", n) for n in range(50)])
+
+        async def answered() -> bool:
+            return {"far", "odd", "u0", "u49"} <= {each["user_id"] for each in await shop.lists()}
+
+        await until(answered, "lists of all who sent something")
+        assert len(await shop.lists()) == 52
+        (letter,) = await shop.dead_letters()
+        assert b"unpacks to more than" in letter.value
+        assert worker.process.poll() is None
 
     async def test_another_application_goes_on_where_the_state_stands(self, new_shop: Any) -> None:
         shop = await new_shop()

@@ -1,5 +1,4 @@
 import gzip
-import struct
 
 import cramjam
 import pytest
@@ -8,12 +7,12 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c, encode_varint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.lenient_records import RECORDS_MAX, LenientRecords
 from streams.unpacking import GZIP, LZ4, SNAPPY, UNPACKED_BYTES_MAX, ZSTD
+from tests.records import raw_batch, raw_record, varint
 
 NAME = b"caf\xe9"  # Latin-1
 
@@ -73,29 +72,6 @@ def test_old_formats_pass():
     builder.append(0, timestamp=1000, key=b"k", value=b"v")
     (old,) = read(bytes(builder.build()))
     assert [(r.key, r.value) for r in old] == [(b"k", b"v")]
-
-
-def varint(number):
-    out = bytearray()
-    encode_varint(number, out.append)
-    return bytes(out)
-
-
-def raw_record(place, *, attributes=0, value=b"v", headers=b"\x00", later_ms=0):
-    body = bytes([attributes]) + varint(later_ms) + varint(place)
-    body += varint(1) + b"k" + varint(len(value)) + value + headers
-    return varint(len(body)) + body
-
-
-def raw_batch(*records, compress=None, last=None, count=None, base=50):
-    """A batch whose head is as a broker leaves it; its records are the client's own."""
-    codec, pack = compress or (0, bytes)
-    last = len(records) - 1 if last is None else last
-    count = len(records) if count is None else count
-    after = struct.pack(">hiqqqhii", codec, last, 1000, 2000, -1, -1, -1, count)
-    after += bytes(pack(b"".join(records)))
-    rest = struct.pack(">ibI", -1, 2, calc_crc32c(after)) + after
-    return struct.pack(">qi", base, len(rest)) + rest
 
 
 def told(data):
