@@ -1,6 +1,7 @@
 """Fixtures of every test that needs Kafka, and the summary that names the brokers it ran over."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
 from streams.broker import Broker
 from tests import brokers
@@ -44,11 +46,20 @@ async def _remove_topics(bootstrap: str, prefix: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        mine = [topic for topic in await admin.list_topics() if topic.startswith(prefix)]
+        mine = [topic for topic in await _topics(admin) if topic.startswith(prefix)]
         if mine:
             await admin.delete_topics(mine)
     finally:
         await admin.close()
+
+
+async def _topics(admin: AIOKafkaAdminClient) -> list[str]:
+    """The names of all; a broker that a test has paused may need a moment."""
+    for _ in range(10):
+        with contextlib.suppress(NodeNotReadyError, KafkaConnectionError):
+            return list(await admin.list_topics())
+        await asyncio.sleep(1.0)
+    return list(await admin.list_topics())
 
 
 def pytest_terminal_summary(

@@ -66,11 +66,15 @@ def test_what_can_be_read_counts_and_the_rest_is_a_dead_letter() -> None:
 def test_a_record_of_another_partition_is_passed_on_once_with_its_time() -> None:
     """Its new lane judges by it whether the event is of the future; our clock may be wrong."""
     timed = record(body(), b"u1", partition=AWAY, offset=0, timestamp=NOW_MS + 5)
-    untimed = record(body(), b"u1", partition=AWAY, offset=1, timestamp=-1)
-    kept, writes = Reader().read(timed, untimed)
+    later = record(body(), b"u1", partition=AWAY, offset=1, timestamp=NOW_MS + 9)
+    untimed = record(body(), b"u1", partition=AWAY, offset=2, timestamp=-1)  # nothing to judge by
+    kept, writes = Reader().read(timed, later, untimed)
     assert not kept
+    assert [dict(each.headers)[HEADER_DLQ_OFFSET] for each in writes[Position(DEAD, HOME)]] == [
+        b"2"
+    ]
     passed = writes[Position(BEHAVIOUR, HOME)]
-    assert [each.timestamp_ms for each in passed] == [NOW_MS + 5, None]
+    assert [each.timestamp_ms for each in passed] == [NOW_MS + 5, NOW_MS + 9]
     assert [dict(each.headers)[HEADER_ORIGIN] for each in passed] == [
         f"{BEHAVIOUR}/{AWAY}/{offset}".encode() for offset in (0, 1)
     ]
