@@ -70,7 +70,7 @@ def test_a_record_of_another_partition_is_passed_on_once_with_its_time() -> None
     untimed = record(body(), b"u1", partition=AWAY, offset=2, timestamp=-1)  # nothing to judge by
     kept, writes = Reader().read(timed, later, untimed)
     assert not kept
-    assert [dict(each.headers)[HEADER_DLQ_OFFSET] for each in writes[Position(DEAD, HOME)]] == [
+    assert [dict(each.headers)[HEADER_DLQ_OFFSET] for each in writes[Position(DEAD, AWAY)]] == [
         b"2"
     ]
     passed = writes[Position(BEHAVIOUR, HOME)]
