@@ -8,6 +8,7 @@ A package adds one by the entry-point group `recsys.candidates`; settings choose
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
+from models.ease import Ease
 from models.history import RECENT_SIZE
 from models.item_knn import FOLLOWS, LONG, SHORT, ItemKnn
 from models.mf import VectorModel
@@ -15,7 +16,16 @@ from models.popularity import Popularity
 from models.profile import Profile
 from recsys.item_state import ItemState
 from recsys.settings import SettingsError
-from recsys.sources import Category, Learned, LooksAlike, Newest, Own, Popular, ReadsAlike
+from recsys.sources import (
+    Category,
+    Explained,
+    Learned,
+    LooksAlike,
+    Newest,
+    Own,
+    Popular,
+    ReadsAlike,
+)
 from recsys.speakers import Reading, Source
 from recsys.vectors import ProductVectors
 
@@ -54,6 +64,8 @@ def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
         elif isinstance(model, VectorModel):
             reason = REASONS.get(model.name, "goes with {item}")
             sources.append(Learned(model, reason, not isinstance(model, Profile)))
+        elif isinstance(model, Ease):
+            sources.append(Explained(model))
     sources += [
         Popular(popularity, 2),
         Popular(popularity, 0, "trending", "in demand right now"),

@@ -130,7 +130,8 @@ class ServedMethod:
         found = factorise([self._users], len(self._items))
         if found is not None:
             keys = self._items.ids.keys[found.slots]
-            self._items.swap_factors(f"als-{self._fitted_at}", keys, found.vectors)
+            version = f"als-{self._fitted_at}"
+            self._items.swap_factors(version, keys, found.vectors, found.weights)
 
     def _learn(self, begin: int, end: int) -> None:
         log = self._log

@@ -1,4 +1,4 @@
-"""Item factors from everything that is known of users, and when it is time for new ones."""
+"""Item factors and weights from all that is known of users, and when it is time for new ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from models import ease
 from models.columns import NONE, Slots
+from models.ease import EaseConfig, Weights
 from models.mf import FactorsConfig, refit
 from recsys.user_state import UserState
 
@@ -37,18 +39,20 @@ class RefitPlan:
 
 @dataclass(frozen=True)
 class Factorised:
-    """Factors of the n items that somebody likes."""
+    """Factors and weights of the n items that somebody likes."""
 
     slots: Slots  # (n,)
     vectors: NDArray[np.float32]  # (n, factors)
+    weights: Weights
     item_users: NDArray[np.int64]  # (items,), who like each item, of all items
     users: int  # who like anything
 
 
 def factorise(
-    lanes: Sequence[UserState], items: int, config: FactorsConfig | None = None
-) -> Factorised | None:
-    """Factorise the users of some lanes by ALS; None where nobody likes anything.
+    lanes: Sequence[UserState], items: int, config: FactorsConfig | None = None,
+    ease_config: EaseConfig | None = None,
+) -> Factorised | None:  # fmt: skip
+    """Fit ALS and EASE to the users of some lanes; None where nobody likes anything.
 
     Users' states are the whole matrix, however long the log: every distinct item with its weight.
     """
@@ -73,4 +77,6 @@ def factorise(
     vectors = refit(matrix, config or FactorsConfig())
     item_users = np.asarray(matrix.getnnz(axis=0), np.int64)
     known = np.flatnonzero(item_users).astype(np.int32)
-    return Factorised(known, vectors[known], item_users, int((matrix.getnnz(axis=1) > 0).sum()))
+    spoken = ease.fit(matrix[:, known], ease_config or EaseConfig())
+    users_liking = int((matrix.getnnz(axis=1) > 0).sum())
+    return Factorised(known, vectors[known], spoken, item_users, users_liking)

@@ -1,11 +1,11 @@
-"""Item factors on their way: a refit's vectors as records, and back, swapped in all at once.
+"""Item factors on their way: a refit's vectors and weights as records, and back, swapped at once.
 
 A refit writes parts and then one record that announces them, in one transaction. Readers collect
 parts and change over when the announcement names parts that they hold; until then, and whenever a
 part is missing, the factors they have stay in force.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ease import Weights
 from models.mapping import ImageMapping
 
 PART_ITEMS = 2000
@@ -24,13 +25,19 @@ Record = tuple[bytes, bytes | None]
 
 
 class Part(msgspec.Struct, array_like=True):
-    """Vectors of some items: 64-bit keys and float16 rows, little-endian."""
+    """Vectors and weights of some items: 64-bit keys and float16 rows, little-endian.
+
+    `neighbours` are 32-bit places among the items of all parts; refits before 2026-12 have none.
+    """
 
     format: int
     version: str
     keys: bytes
     vectors: bytes
     width: int
+    neighbours: bytes = b""
+    weights: bytes = b""
+    neighbours_width: int = 0
 
 
 class Announcement(msgspec.Struct):
@@ -61,7 +68,7 @@ class MappingRecord(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True)
 class Refit:
-    """A refit that is whole: item keys (n,), their vectors (n, width), and the map if one fitted.
+    """A refit that is whole: item keys (n,), vectors (n, width), weights, the map if one fitted.
 
     `mapping` goes from vectors of `encoder` into the same space.
     """
@@ -71,6 +78,7 @@ class Refit:
     vectors: NDArray[np.float32]
     mapping: ImageMapping | None = None
     encoder: str = ""
+    weights: Weights | None = None
 
     def with_pictures(
         self, keys: NDArray[np.uint64], pictures: NDArray[np.float32]
@@ -99,6 +107,7 @@ def encode(announcement: Announcement, refit: Refit) -> list[Record]:
             keys[span].astype("<u8").tobytes(),
             vectors[span].astype("<f2").tobytes(),
             vectors.shape[1],
+            *_packed(refit.weights, span),
         )
         records.append((f"part-{number}".encode(), msgspec.msgpack.encode(part)))
     if mapping is not None:
@@ -156,15 +165,36 @@ class Factors:
         keys = np.frombuffer(b"".join(part.keys for part in whole), "<u8").astype(np.uint64)
         packed = np.frombuffer(b"".join(part.vectors for part in whole), "<f2")
         vectors = packed.astype(np.float32).reshape(len(keys), wanted.width)
+        weights = _unpacked(whole)
         self.announcement = wanted
         if mapping is None:
-            return Refit(wanted.version, keys, vectors)
+            return Refit(wanted.version, keys, vectors, weights=weights)
         matrix = np.frombuffer(mapping.matrix, "<f4").reshape(-1, wanted.width)
         image_mean, factor_mean = (
             np.frombuffer(mean, "<f4") for mean in (mapping.image_mean, mapping.factor_mean)
         )
         fitted = ImageMapping(image_mean, matrix, factor_mean, mapping.penalty)
-        return Refit(wanted.version, keys, vectors, fitted, mapping.encoder)
+        return Refit(wanted.version, keys, vectors, fitted, mapping.encoder, weights)
+
+
+def _packed(weights: Weights | None, span: slice) -> tuple[bytes, bytes, int]:
+    if weights is None:
+        return b"", b"", 0
+    neighbours, values = weights.neighbours[span], weights.values[span]
+    return (
+        neighbours.astype("<i4").tobytes(), values.astype("<f2").tobytes(), neighbours.shape[1]
+    )  # fmt: skip
+
+
+def _unpacked(parts: Sequence[Part]) -> Weights | None:
+    width = parts[0].neighbours_width if parts else 0
+    if not width:
+        return None
+    neighbours = np.frombuffer(b"".join(part.neighbours for part in parts), "<i4")
+    values = np.frombuffer(b"".join(part.weights for part in parts), "<f2")
+    return Weights(
+        neighbours.astype(np.int32).reshape(-1, width), values.astype(np.float32).reshape(-1, width)
+    )
 
 
 def _checked(record: Any) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.base import Model
 from models.clock import ActivityClock
 from models.columns import NONE, Slots, Table
+from models.ease import Ease, Weights
 from models.mf import VectorModel
 from models.profile import Profile
 from models.ranker import Ranker
@@ -235,17 +236,23 @@ class ItemState:
         self.clock.load(arrays)
 
     def swap_factors(
-        self, version: str, item_keys: NDArray[np.uint64], factors: NDArray[np.float32]
-    ) -> None:
+        self, version: str, item_keys: NDArray[np.uint64], factors: NDArray[np.float32],
+        weights: Weights | None = None,
+    ) -> None:  # fmt: skip
         """Take the item factors of a refit, all at once. `factors` has shape (n_items, f).
 
+        `weights` are of the first of these items; without them those in force stay.
+
         Raises:
-            ValueError: factors of another width than the models'.
+            ValueError: factors or weights of another width than the models'.
         """
         slots = self.slots_of_keys(item_keys)
         for model in self.models:
             if isinstance(model, VectorModel):
                 model.swap(self.tables[model.name], slots, factors)
+            elif isinstance(model, Ease) and weights is not None:
+                mine = slots[: len(weights.values)]
+                model.swap(self.tables[model.name], mine, weights)
         self.factors_version = version
 
     def digest(self) -> str:

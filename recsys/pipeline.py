@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.audience import Audience
 from models.base import NO_SLOTS, Model, Scores, joined, starts_of
 from models.columns import NONE, Slots
+from models.ease import Ease
 from models.item_knn import ItemKnn
 from models.mapping import ImageMapping, association
 from models.mf import MatrixFactorisation
@@ -89,7 +90,7 @@ class PipelineConfig:
 
 def default_models() -> tuple[Model, ...]:
     """The models an `ItemState` keeps tables for."""
-    return Popularity(), ItemKnn(), MatrixFactorisation(), Profile(), Audience()
+    return Popularity(), ItemKnn(), MatrixFactorisation(), Profile(), Ease(), Audience()
 
 
 def no_photo(_event: int) -> Photo | None:

@@ -1,7 +1,7 @@
-"""The refit: item factors from everything that is known of users, beside the stream.
+"""The refit: item factors and weights from all that is known of users, beside the stream.
 
 It reads the compacted user state (every user's distinct items and their weights: the whole matrix,
-however long the log), factorises it by implicit's ALS, and writes the factors in one transaction.
+however long the log), fits implicit's ALS and EASE to it, and writes both in one transaction.
 It runs in a process of its own, started by the worker that owns the items (`Refits`).
 """
 
@@ -70,7 +70,7 @@ async def run_refit(settings: Settings, config: FactorsConfig | None = None) -> 
     )
     fitted = factors.Refit(
         announcement.version, items.ids.keys[found.slots], found.vectors, mapping,
-        pictures.encoder_id,
+        pictures.encoder_id, found.weights,
     )  # fmt: skip
     await _write(settings, announcement, fitted)
     return announcement.version

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.base import Answers, Scores, empty_answer
 from models.columns import NONE, Slots
+from models.ease import Ease
 from models.kernels import kernel
 from models.mf import VectorModel
 from models.popularity import Popularity
@@ -61,6 +62,29 @@ class Learned(ForAll):
         """The past item that gave most of each score."""
         table = contexts.items.tables[self.name]
         self.model.carry_all(table, contexts.queries, items, starts, asked, out)
+
+
+@dataclass
+class Explained(ForAll):
+    """What EASE's weights of all that the user likes say, however long ago."""
+
+    model: Ease
+    name: str = Ease.name
+    reason: str = "chosen by those who have {item}"
+
+    def candidates_of_all(self, contexts: Contexts) -> Answers:
+        """All items that the user's have weights on."""
+        liked, bounds = contexts.liked()
+        table = contexts.items.tables[self.model.name]
+        return self.model.recommend_all(table, liked, bounds, contexts.usable)
+
+    def carry_all(
+        self, contexts: Contexts, items: Slots, starts: NDArray[np.int64],
+        asked: NDArray[np.bool_], out: Slots,
+    ) -> None:  # fmt: skip
+        """The past item with the largest weight."""
+        table = contexts.items.tables[self.model.name]
+        self.model.carry_all(table, *contexts.liked(), items, starts, asked, out)
 
 
 @dataclass

@@ -8,6 +8,8 @@ import time
 
 import numpy as np
 
+from models.columns import NONE
+from models.ease import EaseConfig, Weights
 from models.mf import FactorsConfig
 from recsys.catalogue import Catalogue
 from recsys.event_batch import EventBatch
@@ -56,12 +58,18 @@ def practise(pipeline: Pipeline) -> None:
     _practise_reasons(mine, users)
     _practise_ranking(mine)
     factors = np.eye(ITEMS, FactorsConfig().factors, dtype=np.float32)
-    items.swap_factors("practise", items.ids.keys[:ITEMS], factors)
+    items.swap_factors("practise", items.ids.keys[:ITEMS], factors, _weights())
     mine.recommend(users, 0, 0)
     users.begin()
     users.forget("u0", EVENTS * ROUNDS * 1_000)
     users.rollback()
     mine.close()
+
+
+def _weights() -> Weights:
+    neighbours = np.full((ITEMS, EaseConfig().neighbours), NONE, np.int32)
+    neighbours[:, 0] = np.arange(1, ITEMS + 1) % ITEMS
+    return Weights(neighbours, (neighbours != NONE).astype(np.float32))
 
 
 def _practise_reasons(pipeline: Pipeline, users: UserState) -> None:

@@ -124,7 +124,7 @@ class Worker:
         if refit.encoder == self.vectors.encoder_id:
             self.pipeline.mapping = refit.mapping
         keys, vectors = refit.with_pictures(self.items.ids.keys[slots], pictures)
-        self.items.swap_factors(refit.version, keys, vectors)
+        self.items.swap_factors(refit.version, keys, vectors, refit.weights)
 
     def _load_vectors(self, records: list[ConsumerRecord]) -> None:
         found, good, _ = codec.decode_chunk(topics.ITEM_EMBEDDINGS, records)

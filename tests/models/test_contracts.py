@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.checkpoint import load, save
+from models.ease import Ease, EaseConfig, Weights
 from models.item_knn import ItemKnn
 from models.mf import FactorsConfig, MatrixFactorisation
 from models.popularity import Popularity
@@ -18,7 +19,8 @@ VECTORS = {
     "factors": lambda: MatrixFactorisation(FactorsConfig(factors=4)),
     "profile": lambda: Profile(FactorsConfig(factors=4)),
 }
-ALL = COUNTED | VECTORS
+FITTED = VECTORS | {"ease": lambda: Ease(EaseConfig(neighbours=4))}
+ALL = COUNTED | FITTED
 SIZE = 50
 
 
@@ -30,6 +32,10 @@ def taught(name, count=200, seed=0):
     if name in VECTORS:
         vectors = np.random.default_rng(seed).normal(size=(SIZE, 4)).astype(np.float32)
         model.swap(table, np.arange(SIZE, dtype=np.int32), vectors)
+    elif name in FITTED:
+        neighbours = (np.arange(SIZE, dtype=np.int32)[:, None] + [1, 2, 3, 5]) % SIZE
+        weights = np.sort(np.random.default_rng(seed).random((SIZE, 4)).astype(np.float32))[:, ::-1]
+        model.swap(table, np.arange(SIZE, dtype=np.int32), Weights(neighbours, weights))
     return model, table
 
 

@@ -5,19 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.ease import Weights
 from models.mapping import fit_mapping
 from recsys.factors import VERSION, Announcement, Factors, FactorsError, Refit, encode
 
 RNG = np.random.default_rng(3)
 
 
-def a_refit(version, items=5000, width=4, mapping=None):
+def a_refit(version, items=5000, width=4, mapping=None, neighbours=3):
     keys = np.arange(1, items + 1, dtype=np.uint64) * np.uint64(7919)
     vectors = RNG.normal(size=(items, width)).astype(np.float16).astype(np.float32)
     told = Announcement(
         VERSION, version, -(-items // 2000), items, 10, width, 0, {"0": 5}, mapping is not None
     )
-    return told, Refit(version, keys, vectors, mapping, "small@1" if mapping else "")
+    weights = None
+    if neighbours:
+        values = RNG.random((items, neighbours)).astype(np.float16).astype(np.float32)
+        weights = Weights(RNG.integers(-1, items, (items, neighbours)).astype(np.int32), values)
+    return told, Refit(version, keys, vectors, mapping, "small@1" if mapping else "", weights)
 
 
 def test_a_refit_comes_back_whole():
@@ -29,8 +34,16 @@ def test_a_refit_comes_back_whole():
     assert found.version == "als-1"
     np.testing.assert_array_equal(found.keys, refit.keys)
     np.testing.assert_array_equal(found.vectors, refit.vectors)
+    np.testing.assert_array_equal(found.weights.neighbours, refit.weights.neighbours)
+    np.testing.assert_array_equal(found.weights.values, refit.weights.values)
     np.testing.assert_allclose(found.mapping(x), refit.mapping(x), atol=1e-5)
     assert factors.take() is None
+
+
+def test_a_refit_of_before_there_were_weights_has_none():
+    factors = Factors()
+    factors.load_records(encode(*a_refit("als-1", neighbours=0)))
+    assert factors.take().weights is None
 
 
 @given(st.integers(0, 3))

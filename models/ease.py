@@ -1,0 +1,210 @@
+"""EASE: how much each item speaks for another once all others have spoken, from a refit.
+
+Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data": with X the users' items and
+P = (X'X + r I)^-1 the weights are -P[i, j] / P[j, j]. Cosines count a pair alone; these leave out
+what a third item explains, and speak against what goes with others. Only the busiest items have
+weights, and only each one's largest stay, positive or negative.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import Answers, ItemEvents, Query, Scores
+from models.columns import NONE, Column, Slots, Table
+from models.kernels import fetch, kernel
+from models.scratch import Scratch
+
+NOTHING = np.float32(1e-30)  # a sum that came to 0
+AHEAD = 2  # rows that are asked of memory before they are read
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """Args: ridge r; the busiest items, whose inverse takes n^3 steps; weights kept an item."""
+
+    regularisation: float = 100.0
+    items: int = 4_000
+    neighbours: int = 32
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The largest weights of each of n items on others by magnitude, the largest first.
+
+    `neighbours` holds rows of the same n, NONE where there are fewer.
+    """
+
+    neighbours: NDArray[np.int32]  # (n, k)
+    values: NDArray[np.float32]  # (n, k)
+
+
+def fit(user_items: Any, config: EaseConfig) -> Weights:
+    """The weights of all items.
+
+    Args:
+        user_items: scipy CSR matrix, users in rows; what is not zero counts as 1.
+
+    >>> from scipy.sparse import csr_matrix
+    >>> likes = csr_matrix([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
+    >>> fit(likes, EaseConfig(regularisation=1.0, neighbours=1)).neighbours.ravel().tolist()
+    [1, 0, 1]
+    """
+    from scipy.linalg import lapack  # slow to import
+
+    items, k = user_items.shape[1], config.neighbours
+    neighbours, values = np.full((items, k), NONE, np.int32), np.zeros((items, k), np.float32)
+    counts = np.asarray(user_items.getnnz(axis=0), np.int64)
+    busiest = np.argsort(-counts, kind="stable")[: config.items]
+    busiest = busiest[counts[busiest] > 0].astype(np.int32)
+    k = min(k, len(busiest) - 1)
+    if k < 1:
+        return Weights(neighbours, values)
+    part = user_items[:, busiest].astype(np.float32)
+    part.data[:] = 1.0
+    gram = (part.T @ part).toarray(order="F")
+    gram[np.diag_indices_from(gram)] += np.float32(config.regularisation)
+    factor, _ = lapack.spotrf(gram, overwrite_a=True)
+    inverse, _ = lapack.spotri(factor, overwrite_c=True)  # the upper half
+    weights = np.triu(inverse, 1)
+    weights += weights.T
+    weights /= -np.diag(inverse)
+    largest = np.argpartition(-np.abs(weights), k - 1, axis=1)[:, :k]
+    found = np.take_along_axis(weights, largest, 1)
+    order = np.argsort(-np.abs(found), axis=1, kind="stable")
+    largest, found = np.take_along_axis(largest, order, 1), np.take_along_axis(found, order, 1)
+    neighbours[busiest, :k] = np.where(found != 0, busiest[largest], NONE)
+    values[busiest, :k] = found
+    return Weights(neighbours, values)
+
+
+class Ease:
+    """Scores items by the sum of the weights that a user's items have on them."""
+
+    name = "ease"
+
+    def __init__(self, config: EaseConfig | None = None) -> None:
+        self.config = config or EaseConfig()
+        self._sums = Scratch(np.float32)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        k = self.config.neighbours
+        return (
+            Column("neighbour", "<i4", k, derived=True, empty=NONE),
+            Column("weight", "<f4", k, derived=True),
+        )
+
+    def learn(self, table: Table, events: ItemEvents) -> None:
+        """Nothing: weights come with refits."""
+
+    def swap(self, table: Table, slots: Slots, weights: Weights) -> None:
+        """Take the weights of a refit of the items in `slots`; others have none.
+
+        Raises:
+            ValueError: another number of weights an item.
+        """
+        if weights.neighbours.shape != (len(slots), self.config.neighbours):
+            raise ValueError(f"items have {self.config.neighbours} weights here")
+        table["neighbour"][:], table["weight"][:] = NONE, 0.0
+        known = weights.neighbours != NONE
+        table["neighbour"][slots] = np.where(known, slots[weights.neighbours], NONE)
+        table["weight"][slots] = np.nan_to_num(weights.values)
+
+    def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
+        """Usable items that the query's items have weights on."""
+        bounds = np.array([0, len(query.items)])
+        return self.recommend_all(table, query.items, bounds, query.usable[None]).to(0)
+
+    def recommend_all(
+        self, table: Table, past: Slots, bounds: NDArray[np.int64], usable: NDArray[np.bool_]
+    ) -> Answers:
+        """`recommend` for n users; all that a user likes counts the same, as in the paper.
+
+        Args:
+            past: what they like, user i's [bounds[i], bounds[i + 1]).
+            usable: shape (n, items).
+        """
+        count, users = len(past) * self.config.neighbours, len(usable)
+        slots, scores = np.empty(count, np.int32), np.empty(count, np.float32)
+        starts, stops = np.empty(users, np.int64), np.empty(users, np.int64)
+        _add_up_all(
+            table["neighbour"][: table.size], table["weight"][: table.size], past, bounds, usable,
+            self._sums.room(usable.shape[1]), slots, scores, starts, stops,
+        )  # fmt: skip
+        return Answers(slots, scores, starts, stops)
+
+    def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
+        """The past item with the largest weight on each item."""
+        out, asked = np.full(len(items), NONE, np.int32), np.ones(len(items), np.bool_)
+        bounds, starts = np.array([0, len(query.items)]), np.array([0, len(items)])
+        self.carry_all(table, query.items, bounds, items, starts, asked, out)
+        return out
+
+    def carry_all(
+        self, table: Table, past: Slots, bounds: NDArray[np.int64], items: Slots,
+        starts: NDArray[np.int64], asked: NDArray[np.bool_], out: Slots,
+    ) -> None:  # fmt: skip
+        """`carriers` of n users' items, user i's are [starts[i], starts[i + 1])."""
+        _carry_all(
+            table["neighbour"][: table.size], table["weight"][: table.size], past, bounds, items,
+            starts, asked, out,
+        )  # fmt: skip
+
+
+@kernel
+def _add_up_all(
+    neighbours: Any, weights: Any, past: Any, bounds: Any, usable: Any, sums: Any, slots: Any,
+    scores: Any, starts: Any, stops: Any,
+) -> None:  # fmt: skip
+    """Each user's sums of weights; `sums` has a place an item, and is zero before and after."""
+    count, row_bytes = 0, 4 * neighbours.shape[1]
+    for user in range(len(starts)):
+        starts[user] = count
+        for m in range(bounds[user], bounds[user + 1]):
+            ahead = past[min(m + AHEAD, len(past) - 1)]
+            fetch(neighbours, ahead, 0, row_bytes)
+            fetch(weights, ahead, 0, row_bytes)
+            if not 0 <= past[m] < len(neighbours):
+                continue
+            for k in range(neighbours.shape[1]):
+                item = neighbours[past[m], k]
+                if item == NONE:
+                    break
+                if item < usable.shape[1] and usable[user, item]:
+                    if sums[item] == 0.0:
+                        slots[count] = item
+                        count += 1
+                    sums[item] += weights[past[m], k]
+                    if sums[item] == 0.0:
+                        sums[item] = NOTHING  # it is among the slots
+        touched, count = count, starts[user]
+        for at in range(count, touched):
+            item = slots[at]
+            if sums[item] > NOTHING:
+                slots[count], scores[count] = item, sums[item]
+                count += 1
+            sums[item] = np.float32(0.0)
+        stops[user] = count
+
+
+@kernel
+def _carry_all(
+    neighbours: Any, weights: Any, past: Any, bounds: Any, items: Any, starts: Any, asked: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    for user in range(len(starts) - 1):
+        for at in range(starts[user], starts[user + 1]):
+            if not asked[at]:
+                continue
+            most, out[at] = np.float32(0.0), NONE
+            for m in range(bounds[user], bounds[user + 1]):
+                if not 0 <= past[m] < len(neighbours):
+                    continue
+                for k in range(neighbours.shape[1]):
+                    if abs(weights[past[m], k]) <= most:
+                        break  # the largest come first
+                    if neighbours[past[m], k] == items[at] and weights[past[m], k] > 0.0:
+                        most, out[at] = weights[past[m], k], past[m]
