@@ -68,15 +68,16 @@ def fit(user_items: Any, config: EaseConfig) -> Weights:
     gram[np.diag_indices_from(gram)] += np.float32(config.regularisation)
     factor, _ = lapack.spotrf(gram, overwrite_a=True)
     inverse, _ = lapack.spotri(factor, overwrite_c=True)  # the upper half
-    weights = np.triu(inverse, 1)
-    weights += weights.T
-    weights /= -np.diag(inverse)
-    largest = np.argpartition(-np.abs(weights), k - 1, axis=1)[:, :k]
-    found = np.take_along_axis(weights, largest, 1)
-    order = np.argsort(-np.abs(found), axis=1, kind="stable")
-    largest, found = np.take_along_axis(largest, order, 1), np.take_along_axis(found, order, 1)
-    neighbours[busiest, :k] = np.where(found != 0, busiest[largest], NONE)
-    values[busiest, :k] = found
+    diagonal = np.diag(inverse).copy()
+    for at, item in enumerate(busiest):
+        weights = np.concatenate([inverse[:at, at], inverse[at, at:]])
+        weights /= -diagonal
+        weights[at] = 0.0
+        loud = np.abs(weights)
+        largest = np.argpartition(-loud, k - 1)[:k]
+        largest = largest[np.argsort(-loud[largest], kind="stable")]
+        neighbours[item, :k] = np.where(weights[largest] != 0, busiest[largest], NONE)
+        values[item, :k] = weights[largest]
     return Weights(neighbours, values)
 
 
