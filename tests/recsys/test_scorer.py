@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.base import empty_answer
+from models.ease import EaseConfig, Weights
 from models.mf import FactorsConfig
 from recsys.photos import Photo
 from recsys.pipeline import PipelineConfig
@@ -21,7 +22,10 @@ def taught(threads):
     world.learn(seeded_log(300))
     count = len(world.items)
     factors = np.random.default_rng(1).normal(size=(count, FactorsConfig().factors))
-    world.items.swap_factors("v1", world.items.ids.keys[:count], factors.astype(np.float32))
+    neighbours = np.random.default_rng(2).integers(0, count, (count, EaseConfig().neighbours))
+    weights = Weights(neighbours.astype(np.int32), np.ones(neighbours.shape, np.float32))
+    keys = world.items.ids.keys[:count]
+    world.items.swap_factors("v1", keys, factors.astype(np.float32), weights)
     return world
 
 
@@ -55,7 +59,8 @@ def test_many_lists_are_scored_on_two_threads_and_stay_the_same(scored_by):
         world.pipeline.close()
     assert found[:5] == found[5:]
     explained = [item for ranked in lists for item in world.pipeline.explain(ranked)]
-    assert any("factors" in item.sources for item in explained)
+    for source in ("factors", "ease"):
+        assert any(source in item.sources for item in explained)
     assert len(scored_by) == 5 + 3  # where they are many there are two parts
     assert len(set(scored_by)) == 2
 
