@@ -128,6 +128,8 @@ class Ease:
             past: what they like, user i's [bounds[i], bounds[i + 1]).
             usable: shape (n, items).
         """
+        if table.size < 2:  # one item has weights on no other, and a single row is another layout
+            return Answers.none(len(usable))
         count, users = len(past) * self.config.neighbours, len(usable)
         slots, scores = np.empty(count, np.int32), np.empty(count, np.float32)
         starts, stops = np.empty(users, np.int64), np.empty(users, np.int64)
