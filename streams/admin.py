@@ -117,6 +117,7 @@ async def create_topics(connection: Connection, wanted: Sequence[WantedTopic]) -
     Others are left as they are. Raises AdminError.
     """
     async with admin_client(connection) as client:
+        await _until_controlled(client)
         response = await client.create_topics(
             [
                 NewTopic(each.name, each.partitions, each.replication, topic_configs=each.configs)
@@ -132,6 +133,15 @@ async def create_topics(connection: Connection, wanted: Sequence[WantedTopic]) -
                 raise AdminError(f"{name} could not be created: {rest[0] or error.__name__}")
         await _until_led(client, [each.name for each in wanted])
     return created
+
+
+async def _until_controlled(client: AIOKafkaAdminClient) -> None:
+    """Wait until a controller is known: a broker that was silent names none for a moment."""
+    deadline_s = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+    while (await client.describe_cluster())["controller_id"] < 0:
+        if time.monotonic() > deadline_s:
+            raise AdminError("the brokers know of no controller yet, so topics cannot be changed")
+        await asyncio.sleep(POLL_S)
 
 
 async def _until_led(client: AIOKafkaAdminClient, names: Sequence[str]) -> None:
@@ -152,6 +162,7 @@ async def _until_led(client: AIOKafkaAdminClient, names: Sequence[str]) -> None:
 async def delete_topics(connection: Connection, names: Sequence[str]) -> None:
     """Delete topics for good, with all that they hold."""
     async with admin_client(connection) as client:
+        await _until_controlled(client)
         response = await client.delete_topics(list(names))
     for name, code in response.topic_error_codes:
         if code != 0:
