@@ -62,12 +62,12 @@ def fit(user_items: Any, config: EaseConfig) -> Weights:
     k = min(k, len(busiest) - 1)
     if k < 1:
         return Weights(neighbours, values)
-    part = user_items[:, busiest].astype(np.float32)
+    part = user_items[:, busiest].astype(np.float64)  # in single precision the ridge can drown
     part.data[:] = 1.0
     gram = (part.T @ part).toarray(order="F")
-    gram[np.diag_indices_from(gram)] += np.float32(config.regularisation)
-    factor, _ = lapack.spotrf(gram, overwrite_a=True)
-    inverse, _ = lapack.spotri(factor, overwrite_c=True)  # the upper half
+    gram[np.diag_indices_from(gram)] += config.regularisation
+    factor, _ = lapack.dpotrf(gram, overwrite_a=True)
+    inverse, _ = lapack.dpotri(factor, overwrite_c=True)  # the upper half
     diagonal = np.diag(inverse).copy()
     for at, item in enumerate(busiest):
         weights = np.concatenate([inverse[:at, at], inverse[at, at:]])
@@ -151,6 +151,9 @@ class Ease:
         starts: NDArray[np.int64], asked: NDArray[np.bool_], out: Slots,
     ) -> None:  # fmt: skip
         """`carriers` of n users' items, user i's are [starts[i], starts[i + 1])."""
+        if table.size < 2:
+            out[asked] = NONE
+            return
         _carry_all(
             table["neighbour"][: table.size], table["weight"][: table.size], past, bounds, items,
             starts, asked, out,

@@ -18,7 +18,7 @@ from recsys.item_state import ItemState
 from recsys.settings import SettingsError
 from recsys.sources import (
     Category,
-    Explained,
+    EaseWeights,
     Learned,
     LooksAlike,
     Newest,
@@ -65,7 +65,7 @@ def built_in(items: ItemState, vectors: ProductVectors) -> dict[str, Source]:
             reason = REASONS.get(model.name, "goes with {item}")
             sources.append(Learned(model, reason, not isinstance(model, Profile)))
         elif isinstance(model, Ease):
-            sources.append(Explained(model))
+            sources.append(EaseWeights(model))
     sources += [
         Popular(popularity, 2),
         Popular(popularity, 0, "trending", "in demand right now"),

@@ -65,7 +65,7 @@ class Learned(ForAll):
 
 
 @dataclass
-class Explained(ForAll):
+class EaseWeights(ForAll):
     """What EASE's weights of all that the user likes say, however long ago."""
 
     model: Ease

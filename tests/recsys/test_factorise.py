@@ -42,7 +42,7 @@ def test_weights_and_vectors_are_of_what_somebody_likes():
     assert (table["neighbour"][world.items.find("dull")] == NONE).all()
 
 
-def test_lists_say_that_weights_found_an_item_and_why():
+def test_lists_say_that_weights_found_an_item():
     world = shop()
     refitted(world)
     ranked = world.pipeline.recommend(world.users, world.users.find("u0"), NOW_MS, 5)
