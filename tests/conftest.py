@@ -5,11 +5,13 @@ import contextlib
 import gc
 import os
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
 from streams.broker import Broker
@@ -17,11 +19,28 @@ from tests import brokers
 
 RAN_OVER = pytest.StashKey[Counter[str]]()
 MISSING = pytest.StashKey[dict[str, str]]()
+OPENED: weakref.WeakSet[AIOKafkaConnection] = weakref.WeakSet()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RAN_OVER] = Counter()
     config.stash[MISSING] = {}
+    connect = AIOKafkaConnection.connect
+
+    async def noted(connection: AIOKafkaConnection) -> object:
+        OPENED.add(connection)
+        return await connect(connection)
+
+    AIOKafkaConnection.connect = noted
+
+
+@pytest.fixture(autouse=True)
+def no_connection_is_left() -> Iterator[None]:
+    """One left open warns wherever its memory is freed, in a later test: name its own."""
+    yield
+    left = [each for each in OPENED if each.connected() and each._loop.is_closed()]
+    OPENED.difference_update(left)
+    assert not left, f"left open: {left}"
 
 
 @pytest.fixture(scope="session")
