@@ -104,15 +104,14 @@ class Ease:
     def swap(self, table: Table, slots: Slots, weights: Weights) -> None:
         """Take the weights of a refit of the items in `slots`; others have none.
 
-        Raises:
-            ValueError: another number of weights an item.
+        Of more an item than there is room for the largest stay: while versions change, a refit may
+        be another's.
         """
-        if weights.neighbours.shape != (len(slots), self.config.neighbours):
-            raise ValueError(f"items have {self.config.neighbours} weights here")
         table["neighbour"][:], table["weight"][:] = NONE, 0.0
-        known = weights.neighbours != NONE
-        table["neighbour"][slots] = np.where(known, slots[weights.neighbours], NONE)
-        table["weight"][slots] = np.nan_to_num(weights.values)
+        neighbours = weights.neighbours[:, : self.config.neighbours]
+        k = neighbours.shape[1]
+        table["neighbour"][slots, :k] = np.where(neighbours != NONE, slots[neighbours], NONE)
+        table["weight"][slots, :k] = np.nan_to_num(weights.values[:, :k])
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Usable items that the query's items have weights on."""

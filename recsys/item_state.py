@@ -244,7 +244,7 @@ class ItemState:
         `weights` are of the first of these items; without them those in force stay.
 
         Raises:
-            ValueError: factors or weights of another width than the models'.
+            ValueError: factors of another width than the models'; nothing has changed then.
         """
         slots = self.slots_of_keys(item_keys)
         for model in self.models:

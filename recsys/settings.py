@@ -79,7 +79,11 @@ class Worker(Section):
     """The process that learns and recommends."""
 
     roles: Roles = setting(("behaviour", "items", "images"), "what it does", min_length=1)
-    web_host: str = setting("127.0.0.1", "address of health and metrics")
+    web_host: str = setting(  # no colon, or an IPv6 address
+        "127.0.0.1",
+        "address of health and metrics",
+        pattern=r"^([^\s:/]+|[0-9A-Fa-f.:]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*)$",
+    )
     web_port: int = setting(6066, "port of health and metrics", ge=0, le=65535)
     ready_lag_records_max: int = setting(
         100_000, "not ready while more records than this wait", ge=0

@@ -114,17 +114,21 @@ class Worker:
     def _load_factors(self, records: list[ConsumerRecord]) -> None:
         self.factors.load_records((record.key, record.value) for record in records)
         if (whole := self.factors.take()) is not None:
+            try:
+                self._swap_factors(whole)
+            except ValueError as error:  # another version's, while versions change: ours stay
+                log.warning("factors.refused", version=whole.version, why=str(error))
+                return
             self._refit = whole
-            self._swap_factors(whole)
             log.info("factors.swapped", version=whole.version, items=len(whole.keys))
 
     def _swap_factors(self, refit: Refit) -> None:
         """Products that nobody has touched take the vector that their picture maps to."""
         slots, pictures = self.vectors.items()
-        if refit.encoder == self.vectors.encoder_id:
-            self.pipeline.mapping = refit.mapping
         keys, vectors = refit.with_pictures(self.items.ids.keys[slots], pictures)
         self.items.swap_factors(refit.version, keys, vectors, refit.weights)
+        if refit.encoder == self.vectors.encoder_id:
+            self.pipeline.mapping = refit.mapping
 
     def _load_vectors(self, records: list[ConsumerRecord]) -> None:
         found, good, _ = codec.decode_chunk(topics.ITEM_EMBEDDINGS, records)

@@ -73,7 +73,7 @@ def test_carriers_are_the_items_with_the_largest_weight():
     assert model.carriers(table, query([0, 1], n_items=20), asked).tolist() == [1, 0, -1]
 
 
-def test_a_swap_replaces_all_weights_and_refuses_another_width():
+def test_a_swap_replaces_all_weights():
     model = Ease(EaseConfig(neighbours=2))
     one = Weights(np.array([[1, -1], [0, -1]], np.int32), np.array([[1, 0], [1, 0]], np.float32))
     table = of_table(model, [4, 5], one)
@@ -81,9 +81,18 @@ def test_a_swap_replaces_all_weights_and_refuses_another_width():
     model.swap(table, np.array([6, 7], np.int32), one)
     assert not len(model.recommend(table, query([4], n_items=20))[0])
     assert model.recommend(table, query([7], n_items=20))[0].tolist() == [6]
-    narrow = Weights(one.neighbours[:, :1], one.values[:, :1])
-    with pytest.raises(ValueError, match="2 weights"):
-        model.swap(table, np.array([6, 7], np.int32), narrow)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_refit_of_another_width_is_taken_as_far_as_there_is_room(width):
+    neighbours = np.array([[3, 1, 2, -1], [-1] * 4, [-1] * 4, [-1] * 4], np.int32)
+    values = np.array([[0.5, 0.4, 0.3, 0.0], [0.0] * 4, [0.0] * 4, [0.0] * 4], np.float32)
+    table = of_table(
+        Ease(EaseConfig(neighbours=2)), range(4), Weights(neighbours[:, :width], values[:, :width])
+    )
+    found, scores = Ease(EaseConfig(neighbours=2)).recommend(table, query([0], n_items=20))
+    assert found.tolist() == [3, 1][:width]
+    assert scores.tolist() == values[0, : min(width, 2)].tolist()
 
 
 def test_what_is_spoken_for_and_against_alike_is_no_answer():

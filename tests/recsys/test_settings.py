@@ -227,3 +227,14 @@ def test_arguments_and_addresses_are_masked_where_they_may_hold_secrets():
     assert "s3cret" not in str(shown)
     assert shown["security"]["token_command"] == ["curl", MASK]
     assert shown["worker"]["trace_endpoint"] == f"http://{MASK}@h:4318/v1"
+
+
+@pytest.mark.parametrize("host", ["localhost:6066", "http://localhost", "", "a b"])
+def test_the_pages_address_is_a_host_alone(host):
+    with pytest.raises(SettingsError, match=r"worker\.web_host"):
+        load(worker={"web_host": host})
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1", "fe80::1:2", "::ffff:10.0.0.1"])
+def test_names_and_addresses_of_both_kinds_are_hosts(host):
+    assert load(worker={"web_host": host}).worker.web_host == host
