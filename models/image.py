@@ -44,6 +44,7 @@ class ImageLimits:
     pixels_max: int = 40_000_000
     side_px_min: int = 8
     scans_max: int = 100
+    scanned_pixels_max: int = 1_000_000_000  # passes times pixels: about a second of decoding
     side_px_out: int = 512
 
 
@@ -76,7 +77,7 @@ def decode(
     with _pillow_as_bad_image():
         # the header alone is read here; a picture's pixels wait until their number is known
         with Image.open(BytesIO(data), formats=[header.format]) as image:
-            _check_size(image.size, limits)
+            _check_size(image.size, header.scans, limits)
             orientation = image.getexif().get(0x0112, 1)
             image.draft("RGB", (limits.side_px_out, limits.side_px_out))
             image.load()
@@ -93,12 +94,14 @@ def _check_content_type(found: str, said: str | None) -> None:
     raise BadImage("content-type", "content-type", f"called {said[:80]!r}, but it is a {found}")
 
 
-def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
+def _check_size(size: tuple[int, int], scans: int, limits: ImageLimits) -> None:
     width, height = size
     if width * height > limits.pixels_max:
         raise BadImage(
             "pixels", "value", f"{width:,} x {height:,} pixels, at most {limits.pixels_max:,}"
         )
+    if scans * width * height > limits.scanned_pixels_max:
+        raise BadImage("pixels", "value", f"{scans} passes over {width:,} x {height:,} pixels")
     if min(size) < limits.side_px_min:
         raise BadImage(
             "too-small", "value", f"{width} x {height} pixels, at least {limits.side_px_min} a side"

@@ -104,6 +104,14 @@ def test_as_many_passes_as_cameras_make_are_taken():
     assert decode(scans(10)).size == (160, 120)
 
 
+def test_passes_times_pixels_are_bounded_for_each_pass_is_paid_for():
+    fits, bound = scans(10), 160 * 120 * 20  # its own ten passes and ten more
+    assert decode(fits, limits=ImageLimits(scanned_pixels_max=bound)).size == (160, 120)
+    with pytest.raises(BadImage, match="passes over 160 x 120") as refused:
+        decode(fits, limits=ImageLimits(scanned_pixels_max=bound - 1))
+    assert refused.value.reason == "pixels"
+
+
 @pytest.mark.parametrize("said", [None, "", "application/octet-stream", "IMAGE/JPEG; q=1"])
 def test_content_types_that_fit(said):
     assert decode(encoded(picture(), "JPEG"), said).size == (160, 120)
