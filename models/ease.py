@@ -53,6 +53,7 @@ def fit(user_items: Any, config: EaseConfig) -> Weights:
     [1, 0, 1]
     """
     from scipy.linalg import lapack  # slow to import
+    from threadpoolctl import threadpool_limits
 
     items, k = user_items.shape[1], config.neighbours
     neighbours, values = np.full((items, k), NONE, np.int32), np.zeros((items, k), np.float32)
@@ -66,8 +67,9 @@ def fit(user_items: Any, config: EaseConfig) -> Weights:
     part.data[:] = 1.0
     gram = (part.T @ part).toarray(order="F")
     gram[np.diag_indices_from(gram)] += config.regularisation
-    factor, _ = lapack.dpotrf(gram, overwrite_a=True)
-    inverse, _ = lapack.dpotri(factor, overwrite_c=True)  # the upper half
+    with threadpool_limits(1, "blas"):  # several wait for one another beside a busy worker
+        factor, _ = lapack.dpotrf(gram, overwrite_a=True)
+        inverse, _ = lapack.dpotri(factor, overwrite_c=True)  # the upper half
     diagonal = np.diag(inverse).copy()
     for at, item in enumerate(busiest):
         weights = np.concatenate([inverse[:at, at], inverse[at, at:]])
