@@ -27,6 +27,7 @@ from streams.events import (
     ItemEmbedding,
 )
 from streams.no_state import NoState, Stateless
+from streams.topics import DAY_MS
 
 LIST_K = 10
 
@@ -34,8 +35,11 @@ LIST_K = 10
 class ImageLanes(Stateless):
     """The application of the images role, for one of its two inputs (`uploads` or pictures)."""
 
-    def __init__(self, reader: ImageReader, prefix: str, *, uploads: bool) -> None:
+    def __init__(
+        self, reader: ImageReader, prefix: str, *, uploads: bool, future_ms_max: int = DAY_MS
+    ) -> None:
         self._reader = reader
+        self._future_ms_max = future_ms_max
         self._uploads = uploads
         self._source = topics.IMAGE_UPLOADS if uploads else topics.PRODUCT_IMAGES
         self._input = self._source.name(prefix)
@@ -103,7 +107,7 @@ class ImageLanes(Stateless):
         return ImageEmbedding(
             user_id=owner,
             upload_id=headers.text(record, HEADER_UPLOAD_ID) or here,
-            timestamp=headers.time(record, HEADER_TIMESTAMP),
+            timestamp=headers.time(record, HEADER_TIMESTAMP, self._future_ms_max),
             encoder=encoder,
             vector=vector,
             classes=picture.classes,

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -210,8 +211,10 @@ class Worker:
             from recsys.image_lanes import ImageLanes  # it needs Pillow
 
             reader = image_reader(settings)
-            yield "uploads", ImageLanes(reader, settings.prefix, uploads=True), None
-            yield "pictures", ImageLanes(reader, settings.prefix, uploads=False), None
+            lanes = partial(ImageLanes, reader, settings.prefix)
+            ahead_ms = settings.events.future_ms_max
+            yield "uploads", lanes(uploads=True, future_ms_max=ahead_ms), None
+            yield "pictures", lanes(uploads=False), None
 
     def _role_worker(
         self, group_name: str, application: Any, state_topic: topics.Topic | None
