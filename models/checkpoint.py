@@ -32,6 +32,8 @@ class CheckpointError(Exception):
 def save(path: Path, content: Content, *, kind: str, version: int) -> None:
     """Write a checkpoint: afterwards the file is this one, or the one that was there before.
 
+    Its owner alone may read it: users' histories lie in it.
+
     Raises:
         OSError: no room, no right, no folder.
     """
@@ -49,7 +51,10 @@ def save(path: Path, content: Content, *, kind: str, version: int) -> None:
         checksum.update(part)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
             file.write(MAGIC + checksum.digest())
             for part in parts:
                 file.write(part)

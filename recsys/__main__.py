@@ -1,10 +1,14 @@
 """`recsys` and `python -m recsys`."""
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
     """Entry point of both: Ctrl-C ends it without a traceback while it is still importing, too."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no … is told \u2026
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from recsys.cli import main as run
 

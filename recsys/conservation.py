@@ -261,8 +261,10 @@ async def _check_lists(
             answered[place] += 1
             if wanted.owners.get(place) != each.user_id:
                 account.missing(-1, f"list {each.list_id}, which no event asked for")
-        elif each.request_id is not None:
+        elif each.trigger.kind == "request" and each.request_id is not None:
             answers[each.request_id] += 1
+        else:
+            account.missing(-1, f"list {each.list_id}, which nothing asked for")
     for place, count in answered.items():
         account.missing(1 - count, f"the list for the event at {place}")
     for user, place in wanted.newest.items():

@@ -347,12 +347,12 @@ class WorkerProcess:
 @contextmanager
 def worker(settings: Settings) -> Iterator[WorkerProcess]:
     """Start a worker on a free port, and stop it at the end."""
-    folder = Path(settings.data_dir) / "demo"
+    folder = Path(settings.data_dir) / "demo" / settings.prefix
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "worker.log"
     (port,) = free_ports(1)
     # the classifier of the clothes, beside which bundles of one's own would lie
-    shutil.copytree(SAMPLE / "bundles", folder / settings.prefix / "bundles", dirs_exist_ok=True)
+    shutil.copytree(SAMPLE / "bundles", folder / "bundles", dirs_exist_ok=True)
     environ = {
         **os.environ,
         "RECSYS_BROKER": settings.broker,
@@ -360,7 +360,7 @@ def worker(settings: Settings) -> Iterator[WorkerProcess]:
         "RECSYS_APPLICATION": settings.application,
         "RECSYS_PARTITIONS": str(settings.partitions),
         "RECSYS_ITEM_PARTITIONS": "1",
-        "RECSYS_DATA_DIR": str(folder / settings.prefix),
+        "RECSYS_DATA_DIR": str(folder),
         "RECSYS_WORKER__WEB_PORT": str(port),
         "RECSYS_IMAGES__CLASSIFIER": "clothing-categories",
     }
@@ -368,8 +368,12 @@ def worker(settings: Settings) -> Iterator[WorkerProcess]:
         process = subprocess.Popen(
             [sys.executable, "-m", "recsys", "worker"], env=environ, stdout=log, stderr=log
         )
+    failed = False
     try:
         yield WorkerProcess(process, port, log_path)
+    except DemoError:  # its log may tell more
+        failed = True
+        raise
     finally:
         process.terminate()
         try:
@@ -377,6 +381,8 @@ def worker(settings: Settings) -> Iterator[WorkerProcess]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _until_ready(process: WorkerProcess) -> None:

@@ -124,7 +124,7 @@ def _panels(
     for user in users:
         ranked = lists.get(user)
         table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(justify="right", style="dim")
+        table.add_column(justify="right", style="dim", no_wrap=True, min_width=2)
         table.add_column(max_width=34, no_wrap=True)
         table.add_column(style="dim", max_width=44, no_wrap=True)
         for item in ranked.items[:SHOWN_ITEMS] if ranked else []:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, SecretStr
 from recsys.settings import CONFIG_VARIABLE, Settings, variable_of
 
 MASK = "********"
-_USER_OF_ADDRESS = re.compile(r"//[^/@]*@")
+_USER_OF_ADDRESS = re.compile(r"//[^/]*@")
+_QUERY_OF_ADDRESS = re.compile(r"\?.*", re.DOTALL)
 
 
 def effective(settings: BaseModel) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def _shown(name: str, value: Any) -> Any:
     if name == "token_command":
         return [*value[:1], *([MASK] if value[1:] else [])]
     if name == "trace_endpoint":
-        return _USER_OF_ADDRESS.sub(f"//{MASK}@", value)
+        return _QUERY_OF_ADDRESS.sub(f"?{MASK}", _USER_OF_ADDRESS.sub(f"//{MASK}@", value))
     return _plain(value)
 
 

@@ -25,7 +25,7 @@ class StateSnapshots:
 
     def write(self, path: Path, snapshot: dict[str, Any], meta: dict[str, Any]) -> None:
         """Write a snapshot and what it reflects. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = {**snapshot, _META: [json.dumps(meta)]}
         checkpoint.save(path, content, kind=KIND, version=VERSION)
 

@@ -86,7 +86,11 @@ class Node:
             command += ["--add-scram", f"{SCRAM}=[name={name},password={password}]"]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: it is not a format that failed
             )
 
     def launch(self, temporary: Path | None = None, keep_open: int | None = None) -> None:

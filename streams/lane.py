@@ -22,7 +22,13 @@ from streams.chunk import Chunk, Position, Record
 from streams.held import Held
 from streams.lane_config import LaneConfig
 from streams.lane_log import LaneLog
-from streams.transaction import LaneFencedError, LaneProducer, TransactionUncertainError
+from streams.transaction import (
+    NOT_ALLOWED,
+    LaneFencedError,
+    LaneProducer,
+    LaneRefusedError,
+    TransactionUncertainError,
+)
 from streams.turns import Turns
 from streams.waiting import Waiting
 
@@ -180,6 +186,11 @@ class Lane(Generic[S]):
                 await self._take_over()
                 await self._restore()
                 break
+            except NOT_ALLOWED as error:
+                raise LaneRefusedError(
+                    f"the broker does not allow what {self._transactional_id} does (write with it "
+                    f"as transactional id, read {self._config.state_topic or 'offsets'}): {error!r}"
+                ) from error
             except (KafkaError, OSError) as error:
                 log.warning("lane.waits_for_broker", lane=self.number, error=repr(error))
                 await asyncio.sleep(RETRY_S)
@@ -190,6 +201,10 @@ class Lane(Generic[S]):
         self._moves()
         self.ready.set()
 
+    @property
+    def _transactional_id(self) -> str:
+        return f"{self._config.group_id}-{self.number}"
+
     async def _take_over(self) -> None:
         """A producer of our own: from here on nobody before us can write."""
         if self._producer is not None:
@@ -198,7 +213,7 @@ class Lane(Generic[S]):
         config = self._config
         self._producer = LaneProducer(
             config.connection,
-            f"{config.group_id}-{self.number}",
+            self._transactional_id,
             timeout_ms=config.transaction_timeout_ms,
         )
         await self._producer.start()

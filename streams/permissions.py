@@ -5,6 +5,7 @@ The broker itself tells: metadata and group descriptions carry the operations th
 """
 
 import asyncio
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,7 +58,7 @@ class Permission:
             self.operation, self.operation.capitalize()
         )
         return (
-            f"--add --allow-principal {principal} --operation {operation} "
+            f"--add --allow-principal {shlex.quote(principal)} --operation {operation} "
             f"--{self.resource} {self.name}{pattern}"
         )
 

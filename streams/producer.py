@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.connection import Connection
 from streams.partition import partition_of
+from streams.topics import how_to_create
 
 BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
@@ -88,7 +89,7 @@ class BatchProducer:
         self.partitions = len(cluster.partitions_for_topic(self.topic) or ())
         if not self.partitions:
             await self._producer.stop()
-            raise ProduceError(f"there is no topic {self.topic}: recsys topics create")
+            raise ProduceError(f"there is no topic {self.topic}: {how_to_create(self.topic)}")
 
     def partition_of(self, key: bytes) -> int:
         """Where `add` puts a key."""

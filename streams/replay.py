@@ -15,6 +15,7 @@ from streams.dead_letters import identified
 from streams.producer import PATIENCE_S, BatchProducer
 from streams.silence import told
 from streams.state_log import reader
+from streams.topics import how_to_create
 
 POLL_MS = 1000
 RECORDS_MAX = 10_000
@@ -62,7 +63,9 @@ async def open_reader(
         raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
     try:
         yield consumer
-    except (KafkaError, OSError) as error:
+    except BrokenPipeError:  # whoever read what was printed has gone
+        raise
+    except (KafkaError, ConnectionError) as error:
         raise ReplayError(f"{connection.bootstrap} refused: {error}") from error
     finally:
         await consumer.stop()
@@ -73,7 +76,7 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPar
     cluster = await consumer._client.fetch_all_metadata()
     found = cluster.partitions_for_topic(topic)
     if not found:
-        raise ReplayError(f"there is no topic {topic}: recsys topics create")
+        raise ReplayError(f"there is no topic {topic}: {how_to_create(topic)}")
     return [TopicPartition(topic, partition) for partition in sorted(found)]
 
 

@@ -4,6 +4,9 @@ Credentials come from the environment or from files, and never show in a repr, a
 """
 
 import asyncio
+import contextlib
+import os
+import signal
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 Mechanism = Literal["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 TOKEN_TIMEOUT_S = 10.0
+TOKEN_BYTES_MAX = 64 * 1024
 
 
 class SecurityError(Exception):
@@ -125,22 +129,48 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:
             raise TokenError(f"security.token_command {name}: {error.strerror}") from None
         try:
-            said, _ = await asyncio.wait_for(process.communicate(), TOKEN_TIMEOUT_S)
+            async with asyncio.timeout(TOKEN_TIMEOUT_S):
+                said = await _all_said(process)
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise TokenError(f"security.token_command {name} took too long") from None
         token = said.decode("utf-8", "replace").strip()
+        if len(said) > TOKEN_BYTES_MAX or not token.isprintable():
+            raise TokenError(f"security.token_command {name} printed something that is no token")
         if process.returncode or not token:
             raise TokenError(
                 f"security.token_command {name} ended with {process.returncode} and "
                 f"{'a' if token else 'no'} token"
             )
         return token
+
+
+async def _all_said(process: asyncio.subprocess.Process) -> bytes:
+    """What a program prints, cut off where it is too much; one that is not waited for is killed."""
+    assert process.stdout is not None
+    try:
+        try:
+            said = await process.stdout.readexactly(TOKEN_BYTES_MAX + 1)
+        except asyncio.IncompleteReadError as end:
+            await process.wait()
+            return end.partial
+        await _kill_all(process)
+        return said
+    except BaseException:
+        await _kill_all(process)
+        raise
+
+
+async def _kill_all(process: asyncio.subprocess.Process) -> None:
+    """Kill a program with what it started: a shell's child would hold our pipe."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.communicate(), 1.0)  # what lies in the pipe, too
 
 
 def _secret(name: str, path: str) -> str:

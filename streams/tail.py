@@ -1,12 +1,11 @@
 """Following compacted topics that every worker needs whole: products, items, vectors."""
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
 from streams.chunk import Position
@@ -64,8 +63,7 @@ class Tail:
         """Stop reading."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # how it ended `failed` tells
         if self._consumer is not None:
             await self._consumer.stop()
 
@@ -102,6 +100,8 @@ class Tail:
                 fetched = await consumer.getmany(*wanted, timeout_ms=POLL_MS) if wanted else {}
                 if not wanted:
                     await asyncio.sleep(POLL_MS / 1000)
+            except (TopicAuthorizationFailedError, GroupAuthorizationFailedError):
+                raise  # what is not read any more would be served as it was, for ever
             except KafkaError:
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -169,3 +169,15 @@ def topic_of(name: str) -> Topic:
         if name.removesuffix(".dlq").endswith(f".{topic.suffix}"):
             return topic
     raise KeyError(name)
+
+
+def how_to_create(name: str) -> str:
+    """The command that makes a topic which is not there.
+
+    >>> how_to_create("recsys.behaviour.v1"), how_to_create("shadow.forget.v1")
+    ('recsys topics create', 'RECSYS_PREFIX=shadow recsys topics create')
+    """
+    for topic in TOPICS:
+        if name.endswith(f".{topic.suffix}") and name != topic.name():
+            return f"RECSYS_PREFIX={name.removesuffix(f'.{topic.suffix}')} recsys topics create"
+    return "recsys topics create"

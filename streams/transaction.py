@@ -1,6 +1,6 @@
 """One transactional producer: everything that a lane writes leaves through it, or not at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from aiokafka.client import AIOKafkaClient
@@ -23,10 +23,13 @@ from streams.connection import Connection
 from streams.direct_transactions import DirectTransactions
 from streams.transaction_requests import Ask, Versions, transaction_version
 
-REFUSALS = (
+NOT_ALLOWED = (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
+)
+REFUSALS = (
+    *NOT_ALLOWED,
     MessageSizeTooLargeError,  # the same batch would be refused again
     RecordListTooLargeError,
 )
@@ -129,11 +132,15 @@ class LaneProducer:
             ) from error
         except REFUSALS as error:
             raise LaneRefusedError(
-                f"the broker does not allow a write of {self.transactional_id} "
-                f"({', '.join(sorted({target.topic for target in writes}))}): {error}"
+                f"the broker does not allow what {self.transactional_id} does (write "
+                f"{_topics(writes)}; as group {group_id} read {_topics(offsets)}): {error}"
             ) from error
         except (TimeoutError, KafkaError, OSError) as error:
             raise TransactionUncertainError(f"{type(error).__name__}: {error}") from error
+
+
+def _topics(positions: Iterable[Position]) -> str:
+    return ", ".join(sorted({position.topic for position in positions})) or "nothing"
 
 
 async def _speaks_version_2(client: AIOKafkaClient) -> bool:

@@ -54,6 +54,9 @@ class Options:
         _options.set(self)
         for name in ("aiokafka", "asyncio"):
             logging.getLogger(name).setLevel(logging.DEBUG if self.debug else logging.CRITICAL)
+        logging.getLogger("aiokafka.conn").setLevel(  # its requests hold passwords and tokens
+            logging.INFO if self.debug else logging.CRITICAL
+        )
         if self.debug:
             logging.basicConfig(level=logging.INFO)
 
@@ -115,12 +118,17 @@ def say(sentence: str) -> None:
 
 def print_json(data: Any) -> None:
     """One JSON document, on standard output."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=not _unicode()))
 
 
 def print_json_line(data: Any) -> None:
     """One JSON document on a line of its own, on standard output."""
-    typer.echo(json.dumps(data, ensure_ascii=False))
+    typer.echo(json.dumps(data, ensure_ascii=not _unicode()))
+
+
+def _unicode() -> bool:
+    """Whether standard output takes every letter."""
+    return (sys.stdout.encoding or "utf-8").lower().startswith("utf")
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from recsys.commands.common import print_table, progress_bar, say
+from recsys.log_sources import LogError
 from recsys.settings import Settings
 from streams.codec import DecodeError, encode
 from streams.events import BehaviourEvent, Product, time_ms
@@ -44,6 +45,7 @@ class Report:
     seconds: float = 0.0
     dry_run: bool = False
     stopped: bool = False
+    damaged: str = ""  # why the file could not be read to its end
     line: int = 0  # all up to it were sent or refused; 0 where they went in another order
     reasons: Counter[str] = field(default_factory=Counter)
     lines: list[tuple[int, DecodeError]] = field(default_factory=list)
@@ -64,6 +66,8 @@ class Report:
             "seconds": round(self.seconds, 3),
             "dry_run": self.dry_run,
             "stopped": self.stopped,
+            "damaged": self.damaged or None,
+            "line": self.line,
             "reasons": dict(self.reasons),
             "refused_lines": [
                 {"line": line, "reason": e.reason, "field": e.field, "message": e.message}
@@ -73,9 +77,10 @@ class Report:
 
     def tell(self) -> None:
         """For people."""
-        if self.stopped:
+        if self.stopped or self.damaged:
             reached = f", up to line {self.line}" if self.line else ""
-            say(f"stopped: {self.sent} records sent to {self.topic}{reached}.")
+            why = "stopped" if self.stopped else f"recsys: {self.damaged}"
+            say(f"{why}: {self.sent} records sent to {self.topic}{reached}.")
             return
         rate = self.sent / self.seconds if self.seconds else 0.0
         verb = "would be sent" if self.dry_run else "sent"
@@ -128,8 +133,8 @@ def _counted(log: Rows, report: Report, update: Any, limit: int | None) -> Itera
         taken += 1
         if taken % ROWS_A_STEP == 0:
             update(log.position(), f"{taken} rows")
-        yield row
         report.line = line
+        yield row
         if taken == limit:
             break
 
@@ -161,6 +166,9 @@ async def _send(
             await producer.flush()
         except asyncio.CancelledError:  # Ctrl-C: what was taken of the file is sent, and counted
             report.stopped = True
+            await producer.flush()
+        except LogError as error:
+            report.damaged = str(error)
             await producer.flush()
         report.sent = producer.acknowledged
 

@@ -65,7 +65,7 @@ def produce(
         report.tell()
     if report.stopped:
         raise typer.Exit(INTERRUPTED)
-    if report.refused and not report.sent:
+    if report.damaged or (report.refused and not report.sent):
         raise typer.Exit(FAILURE)
 
 

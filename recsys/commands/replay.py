@@ -168,7 +168,7 @@ def _file(
         report.tell()
     if report.stopped:
         raise typer.Exit(INTERRUPTED)
-    if report.refused and not report.sent:
+    if report.damaged or (report.refused and not report.sent):
         raise typer.Exit(FAILURE)
 
 

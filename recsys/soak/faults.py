@@ -235,9 +235,11 @@ class Faults:
         tally = self.tally("broker's disk full")
         tally.tried += 1
         filler = disk / "filler"
-        await asyncio.to_thread(_fill, filler)
-        await asyncio.sleep(8.0)
-        filler.unlink()
+        try:
+            await asyncio.to_thread(_fill, filler)
+            await asyncio.sleep(8.0)
+        finally:
+            filler.unlink(missing_ok=True)
         await asyncio.to_thread(self.kafka.kill)
         await asyncio.to_thread(self.kafka.restart)
         await self._recovered(tally, time.monotonic())

@@ -77,8 +77,10 @@ async def check(connection: Connection, prefix: str, partitions: int, account: A
         letters = await read_letters(connection, source.name(prefix), count)
         for record in await read_topic(connection, source.name(prefix), count):
             name, place = record.key.decode(), (record.partition, record.offset)
-            refused = 0 if name.startswith(GOOD) else letters[place]
+            refused = letters[place]
             account.missing(1 - found[name] - refused, f"the answer to picture {name} at {place}")
+            if name.startswith(GOOD):
+                account.missing(refused, f"the vector of picture {name} at {place}")
             account.pictures += 1
             account.dead_letters += refused
         if source is topics.IMAGE_UPLOADS:

@@ -21,6 +21,7 @@ from streams.partition import partition_of
 
 DAY_MS = topics.DAY_MS
 USERS, ITEMS = 150, 250
+SETTLE_S = 30.0  # what is under way has so long at the end
 RETRIED_OF = 5  # a producer's retry repeats one of the newest events of all
 
 ORDINARY = "event in order"
@@ -202,9 +203,10 @@ class Feed:
                 elif ahead_s < -1:  # after an outage, go on from here and do not catch up
                     begun, count = time.monotonic(), 0
         finally:
-            if under_way:
-                await asyncio.wait(under_way)
-            await producer.stop()
+            if under_way:  # a broker with a full disk answers nothing
+                await asyncio.wait(under_way, timeout=SETTLE_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(producer.stop(), SETTLE_S)
 
     async def _send(self, producer: AIOKafkaProducer, each: Sent) -> None:
         key, value, *_ = each.record

@@ -1,5 +1,7 @@
 """Checkpoints: whole or not there, and never believed when damaged."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,18 @@ def test_what_was_saved_comes_back(tmp_path):
             assert content[name].dtype == value.dtype
             assert content[name].flags.writeable
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+def test_its_owner_alone_may_read_it(tmp_path):
+    path = tmp_path / "state"
+    (tmp_path / f".state.{os.getpid()}").write_text("what a killed one with our number left")
+    before = os.umask(0o022)
+    try:
+        save(path, CONTENT, kind="users", version=3)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load(path, kind="users", version=3)["names"] == CONTENT["names"]
 
 
 def test_every_damaged_byte_is_noticed(tmp_path):

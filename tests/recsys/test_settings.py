@@ -227,6 +227,8 @@ def test_arguments_and_addresses_are_masked_where_they_may_hold_secrets():
     assert "s3cret" not in str(shown)
     assert shown["security"]["token_command"] == ["curl", MASK]
     assert shown["worker"]["trace_endpoint"] == f"http://{MASK}@h:4318/v1"
+    shown = effective(Settings(worker={"trace_endpoint": "http://u:p@ss@h:1/x?key=s3cret"}))
+    assert shown["worker"]["trace_endpoint"] == f"http://{MASK}@h:1/x?{MASK}"
 
 
 @pytest.mark.parametrize("host", ["localhost:6066", "http://localhost", "", "a b"])

@@ -1,6 +1,8 @@
 """What `Security` asks for, what it refuses, and that it never tells a secret."""
 
+import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,32 @@ async def test_a_command_prints_the_token():
     assert SECRET not in str(refused.value)
     with pytest.raises(TokenError, match="No such file"):
         await Tokens(command=("/nowhere/program",)).token()
+
+
+async def test_a_command_that_hangs_is_ended_with_what_it_started(monkeypatch, tmp_path):
+    """A shell's child holds the pipe that is read."""
+    monkeypatch.setattr("streams.security.TOKEN_TIMEOUT_S", 0.5)
+    noted = tmp_path / "child"
+    script = f"sleep 300 & echo $! > {noted}; wait; echo token"
+    with pytest.raises(TokenError, match="took too long"):
+        await Tokens(command=("/bin/sh", "-c", script)).token()
+    for _ in range(100):
+        if not _runs(int(noted.read_text())):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("its child goes on")
+
+
+def _runs(pid):
+    """Whether a process is there and no zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("program", ["yes", "printf 'a\\001b'", "printf 'a\\nb'"])
+async def test_what_is_no_token_is_refused(program):
+    with pytest.raises(TokenError, match="something that is no token"):
+        await Tokens(command=("/bin/sh", "-c", program)).token()
