@@ -41,10 +41,11 @@ from recsys.user_lanes_config import user_lanes_config
 from recsys.vectors import ProductVectors
 from recsys.wanted import live_partitions, mirrors, wanted_topics
 from recsys.warm_up import practise
-from streams import admin, codec, interpreter, permissions, topics
+from streams import admin, codec, interpreter, permissions, topics, unconnected
 from streams.compute import Compute
 from streams.lane_config import LaneConfig
 from streams.tail import Tail
+from streams.transaction import NOT_ALLOWED
 from streams.worker import GroupConfig, RoleWorker
 
 log = structlog.get_logger(__name__)
@@ -285,7 +286,10 @@ class Worker:
 
     def _raise_failure(self) -> None:
         if (failure := self.failure()) is not None:
-            raise WorkerFailedError(str(failure)) from failure
+            told = str(failure)
+            if isinstance(failure, NOT_ALLOWED):
+                told = f"the broker does not allow what this worker does: {told}"
+            raise WorkerFailedError(told) from failure
 
     def failure(self) -> BaseException | None:
         """Why this process cannot go on, if so."""
@@ -296,7 +300,7 @@ class Worker:
         if self.tail.silent_s > timeout_s:
             return WorkerFailedError(
                 f"no broker answered for {timeout_s:g} s (worker.broker_timeout_s): "
-                f"{self.connection.bootstrap}"
+                f"{self.connection.bootstrap}: {unconnected.why(TimeoutError('silence'))}"
             )
         return self.tail.failed
 

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.connection import Connection
 from streams.topics import DAY_MS, TOMBSTONES_KEPT_MS, TOPICS, Keyed, Topic, dead_letters_of
+from streams.unconnected import why
 
 REQUEST_TIMEOUT_MS = 15_000
 POLL_S = 0.1
@@ -102,7 +103,7 @@ async def admin_client(connection: Connection) -> AsyncIterator[AIOKafkaAdminCli
         await client.start()
     except (KafkaError, OSError) as error:
         await client.close()
-        raise AdminError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+        raise AdminError(f"no Kafka answers at {connection.bootstrap}: {why(error)}") from error
     try:
         yield client
     except (KafkaError, OSError) as error:

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from streams.connection import Connection
 from streams.partition import partition_of
 from streams.topics import how_to_create
+from streams.unconnected import why
 
 BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
@@ -84,8 +85,8 @@ class BatchProducer:
                 cluster = await self._producer.client.fetch_all_metadata()
         except (KafkaError, OSError) as error:
             await self._producer.stop()
-            why = "it took too long" if isinstance(error, TimeoutError) else str(error)
-            raise ProduceError(f"no Kafka answers at {self._bootstrap}: {why}") from error
+            told = "it took too long" if isinstance(error, TimeoutError) else why(error)
+            raise ProduceError(f"no Kafka answers at {self._bootstrap}: {told}") from error
         self.partitions = len(cluster.partitions_for_topic(self.topic) or ())
         if not self.partitions:
             await self._producer.stop()

@@ -29,6 +29,7 @@ from streams.transaction import (
     LaneRefusedError,
     TransactionUncertainError,
 )
+from streams.unconnected import why
 
 LETTERS_A_TRANSACTION = 1000
 SETTLED_S_MAX = 20.0  # a killed lane's transaction is open for ten seconds
@@ -83,7 +84,7 @@ async def send_back(
         outcome.sent = len(ready)
         return outcome
     except (KafkaError, OSError) as error:
-        raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+        raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {why(error)}") from error
     except LaneRefusedError as error:
         raise ReplayError(str(error)) from error
     except (LaneFencedError, TransactionUncertainError) as error:

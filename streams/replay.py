@@ -16,6 +16,7 @@ from streams.producer import PATIENCE_S, BatchProducer
 from streams.silence import told
 from streams.state_log import reader
 from streams.topics import how_to_create
+from streams.unconnected import why
 
 POLL_MS = 1000
 RECORDS_MAX = 10_000
@@ -60,7 +61,7 @@ async def open_reader(
         await consumer.start()
     except (KafkaError, OSError) as error:
         await consumer.stop()
-        raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {error}") from error
+        raise ReplayError(f"no Kafka answers at {connection.bootstrap}: {why(error)}") from error
     try:
         yield consumer
     except BrokenPipeError:  # whoever read what was printed has gone

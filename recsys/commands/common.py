@@ -26,6 +26,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from recsys.settings import Settings, SettingsError, load
+from streams import unconnected
 
 if TYPE_CHECKING:
     from streams.connection import Connection
@@ -52,13 +53,15 @@ class Options:
     def apply(self) -> None:
         """Hold for this command. Clients log what we say anyway; --debug lets them speak."""
         _options.set(self)
-        for name in ("aiokafka", "asyncio"):
-            logging.getLogger(name).setLevel(logging.DEBUG if self.debug else logging.CRITICAL)
-        logging.getLogger("aiokafka.conn").setLevel(  # its requests hold passwords and tokens
-            logging.INFO if self.debug else logging.CRITICAL
-        )
+        logging.getLogger("asyncio").setLevel(logging.DEBUG if self.debug else logging.CRITICAL)
+        unconnected.listen()
         if self.debug:
             logging.basicConfig(level=logging.INFO)
+            clients = logging.getLogger("aiokafka")
+            clients.setLevel(logging.DEBUG)
+            clients.propagate = True
+            # its requests hold passwords and tokens
+            logging.getLogger("aiokafka.conn").setLevel(logging.INFO)
 
 
 _options: ContextVar[Options] = ContextVar("options")

@@ -47,6 +47,7 @@ class Report:
     stopped: bool = False
     damaged: str = ""  # why the file could not be read to its end
     line: int = 0  # all up to it were sent or refused; 0 where they went in another order
+    reading: int = 0  # the line that was read last
     reasons: Counter[str] = field(default_factory=Counter)
     lines: list[tuple[int, DecodeError]] = field(default_factory=list)
 
@@ -115,11 +116,10 @@ async def feed(
         ready: Iterable[Fed] = rows
         if by_time:
             ready = sorted([row async for row in _interruptible(rows)], key=_time_of)
-            report.line = 0
         if dry_run:
             report.sent = sum([1 async for _ in _interruptible(ready)])
         else:
-            await _send(given, topic, ready, report, speed)
+            await _send(given, topic, ready, report, speed, in_order=not by_time)
     report.seconds = time.monotonic() - start_s
     return report
 
@@ -133,7 +133,7 @@ def _counted(log: Rows, report: Report, update: Any, limit: int | None) -> Itera
         taken += 1
         if taken % ROWS_A_STEP == 0:
             update(log.position(), f"{taken} rows")
-        report.line = line
+        report.reading = line
         yield row
         if taken == limit:
             break
@@ -148,8 +148,9 @@ async def _interruptible(rows: Iterable[Fed]) -> AsyncIterator[Fed]:
 
 
 async def _send(
-    given: Settings, topic: str, rows: Iterable[Fed], report: Report, speed: float | None
-) -> None:
+    given: Settings, topic: str, rows: Iterable[Fed], report: Report, speed: float | None, *,
+    in_order: bool,
+) -> None:  # fmt: skip
     from streams.producer import BatchProducer
     from streams.replay import Pace, until_due
 
@@ -159,7 +160,9 @@ async def _send(
             for count, row in enumerate(rows, 1):
                 if speed is not None:
                     await until_due(producer, pace, _time_of(row))
-                if producer.add(_key_of(row), encode(row)):
+                full = producer.add(_key_of(row), encode(row))
+                report.line = report.reading if in_order else 0
+                if full:
                     await producer.send_full()
                 elif count % ROWS_A_STEP == 0:
                     await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """The commands over a real broker, without a worker: what they write and read is in the topics."""
 
 import asyncio
+import gzip
 import json
 import os
 import re
@@ -442,6 +443,29 @@ def interrupted(shop, topic, count, *arguments):
         process.kill()
     assert process.returncode == 130, told
     return told
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_of_a_file_that_is_cut_off_what_can_be_read_is_sent_and_counted(shop, tmp_path, as_json):
+    rows = [f"7,{n},{1_700_000_000 + n}" for n in range(20_000)]
+    whole = gzip.compress("\n".join(["userId,movieId,timestamp", *rows]).encode())
+    (tmp_path / "a.csv.gz").write_bytes(whole[: len(whole) // 2])
+    topic = shop.name(topics.BEHAVIOUR)
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys", "produce", "a.csv.gz", *(["--json"] if as_json else [])],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    sent = len(shop.read(topic))
+    assert done.returncode == 1
+    assert 1000 < sent < 20_000
+    if as_json:
+        told = json.loads(done.stdout)
+        assert (told["sent"], told["line"]) == (sent, sent + 1)
+        assert "a.csv.gz is damaged" in told["damaged"]
+    else:
+        assert "a.csv.gz is damaged" in done.stderr
+        assert f"{sent} records sent to {topic}, up to line {sent + 1}." in done.stderr
 
 
 def test_ctrl_c_says_how_much_of_a_file_was_sent(shop, tmp_path):

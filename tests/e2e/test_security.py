@@ -157,6 +157,7 @@ def test_the_commands_log_in_too_and_tell_no_secret(shop: Shop) -> None:
     wrong = recsys("topics", "list", RECSYS_SECURITY__PASSWORD="wrong-" + USERS["admin"])
     assert wrong.returncode == 1
     assert "no Kafka answers" in wrong.stderr
+    assert "Authentication failed" in wrong.stderr
     for told in (checked, shown, bare, wrong):
         assert USERS["admin"] not in told.stdout + told.stderr
 
@@ -319,12 +320,15 @@ class TestAcls:
         assert f"does not allow WRITE on topic {taken.name}" in worker.log
         assert "Traceback" not in worker.log
 
+    @pytest.mark.parametrize("topic", [topics.RECOMMENDATIONS, topics.CATALOGUE])
     async def test_one_that_is_taken_away_at_work_ends_the_worker(
-        self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path
+        self, shop: Shop, rules: list[permissions.Permission], tmp_path: Path, topic: Any
     ) -> None:
-        worker = shop.start(roles=self.ROLES, **as_worker(tmp_path))
+        """One to write what lanes say, and one to read what every worker follows."""
+        worker = shop.start(roles=("behaviour",), **as_worker(tmp_path))
         await worker.until_ready()
-        taken = next(r for r in rules if r.name == shop.topic(topics.RECOMMENDATIONS))
+        operation = "READ" if topic is topics.CATALOGUE else "WRITE"
+        taken = next(r for r in rules if r.name == shop.topic(topic) and r.operation == operation)
         await revoke(shop.bootstrap, "User:worker", taken)
         await shop.produce_events([event("u1", "i1")])
         assert await worker.exit_code() == 1

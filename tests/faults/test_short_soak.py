@@ -1,5 +1,6 @@
 """A short part of `recsys soak`, by seed; and the account itself must be able to fail."""
 
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -54,6 +55,7 @@ async def test_a_short_soak(shop: Shop) -> None:
     await shop.supervisor.stop_all()
     await _a_forged_list_is_found(shop)
     await _a_forged_dead_letter_is_found(shop)
+    await _a_list_out_of_nothing_is_found(shop)
     await _a_lost_event_is_found(shop)
     await _a_lost_user_is_found(shop)
 
@@ -88,6 +90,17 @@ async def _a_forged_list_is_found(shop: Shop) -> None:
 async def _a_forged_dead_letter_is_found(shop: Shop) -> None:
     before = await _check(shop)
     await _copy(shop, topics.dead_letter_name(topics.BEHAVIOUR.name(shop.prefix)), 0)
+    assert (await _check(shop)).doubled == before.doubled + 1
+
+
+async def _a_list_out_of_nothing_is_found(shop: Shop) -> None:
+    before = await _check(shop)
+    name = topics.RECOMMENDATIONS.name(shop.prefix)
+    newest = (await conservation.read_topic(shop.connection, name, 1))[-1]
+    forged = json.loads(newest.value)
+    forged |= {"list_id": "forged", "trigger": {**forged["trigger"], "kind": "upload"}}
+    async with AIOKafkaProducer(**shop.connection.options()) as producer:
+        await producer.send_and_wait(name, json.dumps(forged).encode(), newest.key, partition=0)
     assert (await _check(shop)).doubled == before.doubled + 1
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -115,6 +116,8 @@ def test_no_broker_is_one_sentence_when_producing(tmp_path):
 def test_debug_shows_where_an_error_came_from():
     result = recsys("--debug", "topics", "list")
     assert type(result.exception).__name__ == "AdminError"
+    # requests hold passwords and tokens
+    assert not logging.getLogger("aiokafka.conn").isEnabledFor(logging.DEBUG)
 
 
 @pytest.mark.parametrize(
