@@ -66,7 +66,7 @@ async def open_reader(
         yield consumer
     except BrokenPipeError:  # whoever read what was printed has gone
         raise
-    except (KafkaError, ConnectionError) as error:
+    except (KafkaError, ConnectionError, TimeoutError) as error:
         raise ReplayError(f"{connection.bootstrap} refused: {error}") from error
     finally:
         await consumer.stop()

@@ -63,7 +63,7 @@ class Tail:
         """Stop reading."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])  # how it ended `failed` tells
+            await asyncio.gather(self._task, return_exceptions=True)  # `failed` tells how it ended
         if self._consumer is not None:
             await self._consumer.stop()
 

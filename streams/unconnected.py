@@ -12,7 +12,7 @@ class _Newest(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note what a client gives as the reason, its last argument."""
-        if record.msg.startswith(TOLD) and isinstance(record.args, tuple) and record.args:
+        if str(record.msg).startswith(TOLD) and isinstance(record.args, tuple) and record.args:
             self.cause = str(record.args[-1]) or type(record.args[-1]).__name__
 
 
