@@ -19,6 +19,7 @@ from streams import detached_kafka, kafka_runtime
 from streams.broker import Broker, BrokerError, LocalKafka, find_runtime, open_broker
 from streams.kafka_runtime import Jar, Runtime, is_pinned, read_lock
 from streams.loopback import PORT_MAX, PORT_MIN, brokers_known, free_ports
+from tests.processes import alive
 
 CONTENT = b"a jar"
 JAR = Jar(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "org.example", "thing", "1.0")
@@ -239,7 +240,7 @@ class TestLocalKafka:
             pid, watchdog, folder = parent.stdout.readline().decode().split()
             assert Path(folder).is_dir()
             os.kill(parent.pid, signal.SIGKILL)
-        assert _until(lambda: not any(map(_alive, (pid, watchdog))))
+        assert _until(lambda: not any(map(alive, map(int, (pid, watchdog)))))
         assert not Path(folder).exists()
 
 
@@ -288,15 +289,6 @@ async def _create(bootstrap: str, topic: str, partitions: int, replication: int 
 async def _produce(bootstrap: str, topic: str, value: bytes, partition: int = 0) -> int:
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
         return (await producer.send_and_wait(topic, value, partition=partition)).offset
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")  # a zombie has ended, whoever has yet to reap it
-    return not (status.exists() and status.read_text("utf-8").rpartition(")")[2].split()[0] == "Z")
 
 
 def _until(condition: Callable[[], bool], timeout_s: float = 30) -> bool:

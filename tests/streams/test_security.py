@@ -2,12 +2,12 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
 import pytest
 
 from streams.connection import Connection
 from streams.security import Security, SecurityError, TokenError, Tokens
+from tests.processes import alive
 
 SECRET = "hunter2-hunter2"
 SCRAM = {"mechanism": "SCRAM-SHA-512", "username": "shop"}
@@ -106,19 +106,10 @@ async def test_a_command_that_hangs_is_ended_with_what_it_started(monkeypatch, t
     with pytest.raises(TokenError, match="took too long"):
         await Tokens(command=("/bin/sh", "-c", script)).token()
     for _ in range(100):
-        if not _runs(int(noted.read_text())):
+        if not alive(int(noted.read_text())):
             return
         await asyncio.sleep(0.05)
     pytest.fail("its child goes on")
-
-
-def _runs(pid):
-    """Whether a process is there and no zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("program", ["yes", "printf 'a\\001b'", "printf 'a\\nb'"])
