@@ -117,38 +117,42 @@ class Ease:
 
     def recommend(self, table: Table, query: Query) -> tuple[Slots, Scores]:
         """Usable items that the query's items have weights on."""
-        bounds = np.array([0, len(query.items)])
-        return self.recommend_all(table, query.items, bounds, query.usable[None]).to(0)
+        bounds, liked = np.array([0, len(query.items)]), np.ones(len(query.items), np.float32)
+        return self.recommend_all(table, query.items, liked, bounds, query.usable[None]).to(0)
 
     def recommend_all(
-        self, table: Table, past: Slots, bounds: NDArray[np.int64], usable: NDArray[np.bool_]
-    ) -> Answers:
+        self, table: Table, past: Slots, wants: Scores, bounds: NDArray[np.int64],
+        usable: NDArray[np.bool_],
+    ) -> Answers:  # fmt: skip
         """`recommend` for n users; all that a user likes counts the same, as in the paper.
 
         Args:
-            past: what they like, user i's [bounds[i], bounds[i + 1]).
+            past: their items, user i's [bounds[i], bounds[i + 1]).
+            wants: how much each of those is wanted; what is not positive is not liked.
             usable: shape (n, items).
         """
-        if table.size < 2:  # one item has weights on no other, and a single row is another layout
+        if table.size < 2 or not len(usable):  # a single row is another layout, and says nothing
             return Answers.none(len(usable))
-        count, users = len(past) * self.config.neighbours, len(usable)
-        slots, scores = np.empty(count, np.int32), np.empty(count, np.float32)
+        users, size = len(usable), len(table["neighbour"])
+        room = min(len(past) * self.config.neighbours, users * size) + 1
+        slots, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         starts, stops = np.empty(users, np.int64), np.empty(users, np.int64)
         _add_up_all(
-            table["neighbour"][: table.size], table["weight"][: table.size], past, bounds, usable,
-            self._sums.room(usable.shape[1]), slots, scores, starts, stops,
+            table["neighbour"][: table.size], table["weight"][: table.size], past, wants, bounds,
+            usable, self._sums.room(size), slots, scores, starts, stops,
         )  # fmt: skip
-        return Answers(slots, scores, starts, stops)
+        return Answers(slots[: stops[-1]], scores[: stops[-1]], starts, stops)
 
     def carriers(self, table: Table, query: Query, items: Slots) -> Slots:
         """The past item with the largest weight on each item."""
         out, asked = np.full(len(items), NONE, np.int32), np.ones(len(items), np.bool_)
-        bounds, starts = np.array([0, len(query.items)]), np.array([0, len(items)])
-        self.carry_all(table, query.items, bounds, items, starts, asked, out)
+        bounds, liked = np.array([0, len(query.items)]), np.ones(len(query.items), np.float32)
+        starts = np.array([0, len(items)])
+        self.carry_all(table, query.items, liked, bounds, items, starts, asked, out)
         return out
 
     def carry_all(
-        self, table: Table, past: Slots, bounds: NDArray[np.int64], items: Slots,
+        self, table: Table, past: Slots, wants: Scores, bounds: NDArray[np.int64], items: Slots,
         starts: NDArray[np.int64], asked: NDArray[np.bool_], out: Slots,
     ) -> None:  # fmt: skip
         """`carriers` of n users' items, user i's are [starts[i], starts[i + 1])."""
@@ -156,51 +160,54 @@ class Ease:
             out[asked] = NONE
             return
         _carry_all(
-            table["neighbour"][: table.size], table["weight"][: table.size], past, bounds, items,
-            starts, asked, out,
+            table["neighbour"][: table.size], table["weight"][: table.size], past, wants, bounds,
+            items, starts, asked, out,
         )  # fmt: skip
 
 
 @kernel
 def _add_up_all(
-    neighbours: Any, weights: Any, past: Any, bounds: Any, usable: Any, sums: Any, slots: Any,
-    scores: Any, starts: Any, stops: Any,
+    neighbours: Any, weights: Any, past: Any, wants: Any, bounds: Any, usable: Any, sums: Any,
+    slots: Any, scores: Any, starts: Any, stops: Any,
 ) -> None:  # fmt: skip
-    """Each user's sums of weights; `sums` has a place an item, and is zero before and after."""
+    """Each user's sums of weights; `sums` has a place an item, and is zero before and after.
+
+    Whether an item is met for the first time is anybody's guess, so nothing branches on it.
+    """
     count, row_bytes = 0, 4 * neighbours.shape[1]
     for user in range(len(starts)):
-        starts[user] = count
+        starts[user] = touched = count
         for m in range(bounds[user], bounds[user + 1]):
             ahead = past[min(m + AHEAD, len(past) - 1)]
             fetch(neighbours, ahead, 0, row_bytes)
             fetch(weights, ahead, 0, row_bytes)
-            if not 0 <= past[m] < len(neighbours):
+            if not 0 <= past[m] < len(neighbours) or not wants[m] > 0.0:
                 continue
-            for k in range(neighbours.shape[1]):
-                item = neighbours[past[m], k]
+            others, said = neighbours[past[m]], weights[past[m]]
+            for k in range(len(others)):
+                item = others[k]
                 if item == NONE:
                     break
-                if item < usable.shape[1] and usable[user, item]:
-                    if sums[item] == 0.0:
-                        slots[count] = item
-                        count += 1
-                    sums[item] += weights[past[m], k]
-                    if sums[item] == 0.0:
-                        sums[item] = NOTHING  # it is among the slots
-        touched, count = count, starts[user]
+                before = sums[item]
+                slots[touched] = item
+                touched += before == 0.0
+                after = before + said[k]
+                sums[item] = after if after != 0.0 else NOTHING  # it is among the slots
+        mask = usable[user]
         for at in range(count, touched):
-            item = slots[at]
-            if sums[item] > NOTHING:
-                slots[count], scores[count] = item, sums[item]
-                count += 1
+            item = np.uint32(slots[at])
+            score = sums[item]
             sums[item] = np.float32(0.0)
+            free = item < np.uint32(len(mask)) and mask[item]
+            slots[count], scores[count] = item, score
+            count += free and score > NOTHING
         stops[user] = count
 
 
 @kernel
 def _carry_all(
-    neighbours: Any, weights: Any, past: Any, bounds: Any, items: Any, starts: Any, asked: Any,
-    out: Any,
+    neighbours: Any, weights: Any, past: Any, wants: Any, bounds: Any, items: Any, starts: Any,
+    asked: Any, out: Any,
 ) -> None:  # fmt: skip
     for user in range(len(starts) - 1):
         for at in range(starts[user], starts[user + 1]):
@@ -208,10 +215,11 @@ def _carry_all(
                 continue
             most, out[at] = np.float32(0.0), NONE
             for m in range(bounds[user], bounds[user + 1]):
-                if not 0 <= past[m] < len(neighbours):
+                if not 0 <= past[m] < len(neighbours) or not wants[m] > 0.0:
                     continue
-                for k in range(neighbours.shape[1]):
-                    if abs(weights[past[m], k]) <= most:
+                others, said = neighbours[past[m]], weights[past[m]]
+                for k in range(len(others)):
+                    if abs(said[k]) <= most:
                         break  # the largest come first
-                    if neighbours[past[m], k] == items[at] and weights[past[m], k] > 0.0:
-                        most, out[at] = weights[past[m], k], past[m]
+                    if others[k] == items[at] and said[k] > 0.0:
+                        most, out[at] = said[k], past[m]

@@ -67,12 +67,6 @@ class Contexts:
             [similar_to for each in several for similar_to in each.similar_to],
         )
 
-    def liked(self) -> tuple[Slots, NDArray[np.int64]]:
-        """All that each user likes, one behind the other, and where each one's start: (n + 1,)."""
-        positive = self.past.weights > 0
-        before = np.concatenate([[0], np.cumsum(positive)])
-        return self.past.items[positive], before[self.starts]
-
     def part(self, first: int, last: int) -> "Contexts":
         """Those from the first to before the last, as views."""
         items = slice(self.starts[first], self.starts[last])

@@ -74,17 +74,20 @@ class EaseWeights(ForAll):
 
     def candidates_of_all(self, contexts: Contexts) -> Answers:
         """All items that the user's have weights on."""
-        liked, bounds = contexts.liked()
-        table = contexts.items.tables[self.model.name]
-        return self.model.recommend_all(table, liked, bounds, contexts.usable)
+        past, table = contexts.past, contexts.items.tables[self.model.name]
+        return self.model.recommend_all(
+            table, past.items, past.weights, contexts.starts, contexts.usable
+        )
 
     def carry_all(
         self, contexts: Contexts, items: Slots, starts: NDArray[np.int64],
         asked: NDArray[np.bool_], out: Slots,
     ) -> None:  # fmt: skip
         """The past item with the largest weight."""
-        table = contexts.items.tables[self.model.name]
-        self.model.carry_all(table, *contexts.liked(), items, starts, asked, out)
+        past, table = contexts.past, contexts.items.tables[self.model.name]
+        self.model.carry_all(
+            table, past.items, past.weights, contexts.starts, items, starts, asked, out
+        )
 
 
 @dataclass
