@@ -176,7 +176,8 @@ def _add_up_all(
     """
     count, row_bytes = 0, 4 * neighbours.shape[1]
     for user in range(len(starts)):
-        starts[user] = touched = count
+        starts[user] = count
+        touched = starts[user]
         for m in range(bounds[user], bounds[user + 1]):
             ahead = past[min(m + AHEAD, len(past) - 1)]
             fetch(neighbours, ahead, 0, row_bytes)
@@ -200,7 +201,7 @@ def _add_up_all(
             sums[item] = np.float32(0.0)
             free = item < np.uint32(len(mask)) and mask[item]
             slots[count], scores[count] = item, score
-            count += free and score > NOTHING
+            count += int(free and score > NOTHING)
         stops[user] = count
 
 

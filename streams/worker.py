@@ -27,6 +27,7 @@ from streams.local_snapshot import sweep
 from streams.membership import Membership
 from streams.transaction import LaneFencedError
 from streams.turns import Turns
+from streams.web_server import BoundedWeb
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,9 @@ class ChunkApp(faust.App):  # type: ignore[misc]
 
     BootStrategy = NoProducer
     connection: Connection
+
+    def _new_web(self) -> BoundedWeb:
+        return BoundedWeb(self)
 
 
 class StalledError(Exception):
