@@ -7,6 +7,7 @@ where a log shows everything with certainty, nothing is learned about other item
 which share of a pipeline's own choices the log could have shown.
 """
 
+import gzip
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
@@ -46,16 +47,22 @@ class Shown:
 
 
 def read_lists(file: Path) -> list[RankedList]:
-    """Ranked lists, a JSON object a line. Raises ListsError."""
-    lists = []
-    with file.open("rb") as lines:
+    """Ranked lists, a JSON object a line; a name in .gz is unpacked. Raises ListsError."""
+    lists: list[RankedList] = []
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 lists.append(msgspec.json.decode(line, type=RankedList))
             except ValueError as error:
                 raise ListsError(f"{file}, line {number}: {error}") from None
-    if not lists:
-        raise ListsError(f"{file} holds no lists")
+            for item in lists[-1].items:
+                if not item.propensity > 0:
+                    told = f"{item.item_id} was shown, so its propensity is above 0"
+                    raise ListsError(f"{file}, line {number}: {told}")
+    if not any(each.items for each in lists):
+        raise ListsError(f"{file} holds no lists, or none with an item")
     return lists
 
 
@@ -63,7 +70,10 @@ def shown(log: EvaluationLog, lists: Sequence[RankedList], horizon_ms: int) -> S
     """Each shown item with its reward: the user's answers until their next list, or the horizon.
 
     A list that answers an event was made after it, any other before what came at its own moment.
+    Raises ListsError where no list is of a user of the log.
     """
+    if not {each.user_id for each in lists} & set(log.user_ids):
+        raise ListsError("none of these lists is of a user of the log")
     numbers = {item_id: number for number, item_id in enumerate(log.item_ids)}
     answered = _answers_by_user(log)
     times = defaultdict(list)  # and whether a list was made after what came at its moment

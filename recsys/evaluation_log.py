@@ -8,7 +8,6 @@ them may tell what nobody could know.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +59,12 @@ class Answers:
 def read_events(
     rows: Iterator[tuple[int, BehaviourEvent | DecodeError]], limit: int | None = None
 ) -> tuple[list[BehaviourEvent], int]:
-    """Up to `limit` rows of a log: its events, and how many rows were refused."""
-    events, refused = [], 0
-    for _, row in islice(rows, limit):
+    """Up to `limit` events of a log, and how many rows were refused on the way."""
+    events: list[BehaviourEvent] = []
+    refused = 0
+    for _, row in rows:
+        if len(events) == limit:
+            break
         if isinstance(row, DecodeError):
             refused += 1
         else:

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -28,6 +29,7 @@ class Store:
 
     def __init__(self, data_dir: Path, log: EvaluationLog, *how: Any) -> None:
         self._folder = data_dir / "evaluations" / _digest(repr((log.digest, *how)).encode())
+        self._folder.mkdir(parents=True, exist_ok=True)  # now: a run takes long
         self._log = log
 
     def path(self, name: str, lag_ms: int, entry: Entry | None = None) -> Path:
@@ -48,7 +50,6 @@ class Store:
 
 def save(path: Path, outcome: Outcome) -> None:
     """Write an outcome, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
     told = [outcome.recommend_us, outcome.learn_us, outcome.memory_bytes, outcome.settings]
     np.savez_compressed(
@@ -57,10 +58,13 @@ def save(path: Path, outcome: Outcome) -> None:
     part.replace(path)
 
 
-def load(path: Path) -> Outcome:
-    """Read an outcome."""
-    with np.load(path) as kept:
-        return Outcome(kept["ranks"], kept["lists"], *json.loads(str(kept["told"][0])))
+def load(path: Path) -> Outcome | None:
+    """Read an outcome; None where there is none, or a file that was damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            return Outcome(kept["ranks"], kept["lists"], *json.loads(str(kept["told"][0])))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
 
 
 @cache

@@ -120,7 +120,7 @@ def tell_time_unit(values: Sequence[Any], typed: bool = False) -> TimeUnit:
     for value in values:
         units.setdefault(_unit_of(value), value)
     if not units:
-        raise LogError("there are no timestamps to tell a unit from: say it with --time-unit")
+        raise LogError("there is no row, or none with a timestamp; else say it with --time-unit")
     if typed and units.keys() == {"ms", "iso"}:
         return "iso"
     if len(units) > 1:

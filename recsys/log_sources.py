@@ -50,7 +50,7 @@ class Source(Protocol):
 def open_source(path: Path) -> Source:
     """The source of a file, by its name's ending. Raises LogError."""
     if not path.is_file():
-        raise LogError(f"{path} is not there")
+        raise LogError(f"{path} is {'no file' if path.exists() else 'not there'}")
     kind = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     match kind.lower():
         case ".csv" | ".tsv" | ".inter" | ".item":

@@ -33,8 +33,8 @@ def catalogue_pictures(source: Path) -> Iterator[tuple[str, Path]]:
     """Item ids and picture files, of a CSV with `item_id` and `image`, or of a folder.
 
     In a folder the id is the file's name without its ending, and `products.csv` is read where
-    there is one. Raises `PicturesError` where a picture that is named is not there or two files
-    name one item, and `PhotosError` where the list is none.
+    there is one. Raises `PicturesError` where a picture that is named is not there, or an item is
+    named twice or not at all, and `PhotosError` where the list is none.
     """
     if source.is_dir() and (source / "products.csv").exists():
         source = source / "products.csv"
@@ -47,11 +47,19 @@ def catalogue_pictures(source: Path) -> Iterator[tuple[str, Path]]:
                 seen[path.stem] = path
                 yield path.stem, path
         return
+    if not source.is_file():
+        raise PicturesError(f"{source} is neither a file nor a folder")
+    named = set[str]()
     for row in read_rows(source, "item_id", "image"):
-        path = source.parent / row["image"]
+        item_id, path = row["item_id"], source.parent / row["image"]
         if not path.is_file():
             raise PicturesError(f"{source} names {row['image']}, which is not there")
-        yield row["item_id"], path
+        if not item_id.strip():
+            raise PicturesError(f"{source} names no item for {row['image']}")
+        if item_id in named:
+            raise PicturesError(f"{source} names the item {item_id} twice")
+        named.add(item_id)
+        yield item_id, path
 
 
 class PhotoIndex:

@@ -1,5 +1,7 @@
 """Letting a generation take over the live lists, at a fenced offset of each input."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from streams.transaction import LaneProducer
 # Compacted inputs can hold no marker: forgetting and products are the same to all generations.
 MARKED = (topics.BEHAVIOUR, topics.REQUESTS, topics.IMAGE_EMBEDDINGS)
 TIMEOUT_MS = 60_000
+SEEN_S_MAX = 5.0
 
 
 class PromotionError(Exception):
@@ -31,19 +34,22 @@ class Promotion:
     """What was done: who writes the lists now, who did before, and from which offsets on.
 
     `cut_off` is the generation of the promotion before, where that one was not brought to its end.
+    `unanswered` is how many events before the markers wait for who wrote before, since no worker of
+    theirs runs; None where one does.
     """
 
     generation: str
     before: str
     offsets: dict[Position, int]
     cut_off: str | None = None
+    unanswered: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         fences = {f"{at.topic}/{at.partition}": offset for at, offset in self.offsets.items()}
         return {
             "generation": self.generation, "before": self.before, "offsets": fences,
-            "cut_off": self.cut_off,
+            "cut_off": self.cut_off, "unanswered": self.unanswered,
         }  # fmt: skip
 
 
@@ -62,8 +68,6 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
     await _check_topics(connection, target, partitions)
     control = await read_control(connection, settings.prefix)
     before, cut_off = control.latest(settings.prefix), control.cut_off(settings.prefix)
-    if before == generation and cut_off is None:
-        raise PromotionError(f"{generation} writes the live lists already")
     also = f" (the last promotion, to {cut_off}, was cut off)" if cut_off else ""
     # Offsets alone do not tell: those of `replay --shadow` are fresh, and it has ended.
     if not await admin.group_members(connection, f"{target.own_application}-behaviour"):
@@ -76,12 +80,20 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
             f"{generation} is {behind} events behind, {lag_max} are allowed: "
             f"let its workers run{also}"
         )
+    former, unanswered = await of_generation(settings, before), None
+    if not await admin.group_members(connection, f"{former.own_application}-behaviour"):
+        unanswered = await events_behind(connection, former, partitions)
     names = [topic.name(settings.prefix) for topic in MARKED]
     places = [Position(name, p) for name in names for p in range(partitions)]
     marker = Record(None, None, [(HEADER_PROMOTE, generation.encode())])
     producer = LaneProducer(connection, f"{settings.application}-promote", timeout_ms=TIMEOUT_MS)
     await producer.start()
     try:
+        # Once more: one right before this was answered before it could be read. Now it can.
+        control = await read_control(connection, settings.prefix)
+        before, cut_off = control.latest(settings.prefix), control.cut_off(settings.prefix)
+        if before == generation and cut_off is None:
+            raise PromotionError(f"{generation} writes the live lists already")
         first = Position(topics.BEHAVIOUR.name(settings.prefix), 0)
         end = (await ends(connection, [first], committed=False))[first]
         control.intend(end, generation)
@@ -93,7 +105,16 @@ async def promote(settings: Settings, generation: str, lag_max: int) -> Promotio
         await producer.commit(_changes(control, settings.prefix), {}, "")
     finally:
         await producer.stop()
-    return Promotion(generation, before, offsets, cut_off)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SEEN_S_MAX):
+            await _until_seen(connection, settings.prefix, generation)
+    return Promotion(generation, before, offsets, cut_off, unanswered)
+
+
+async def _until_seen(connection: Connection, prefix: str, generation: str) -> None:
+    """A commit is answered a moment before it can be read; what is asked next must know it."""
+    while (await read_control(connection, prefix)).latest(prefix) != generation:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def _changes(control: Control, prefix: str) -> dict[Position, list[Record]]:

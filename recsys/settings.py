@@ -41,6 +41,7 @@ CONFIG_FILE = "recsys.toml"
 MAIN = "main"  # the generation that writes the live lists until another is promoted
 TABLES = {"events.weights": '{"view": 0.3}', "rank.variants": '{"wide.toml": 0.5}'}
 DAY_MS = 24 * 60 * 60 * 1000
+FLOAT_MAX, INTEGER_MAX = 1e10, 10**15
 
 Role = Literal["behaviour", "items", "images"]
 EVENT_WEIGHTS: Mapping[str, float] = {
@@ -74,6 +75,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_reckoned_with(cls, value: Any) -> Any:
+        """Days become milliseconds, rates are multiplied: what is far larger overflows later on."""
+        for kind, most in ((float, FLOAT_MAX), (int, INTEGER_MAX)):
+            if isinstance(value, kind) and abs(value) > most:
+                raise ValueError(f"must lie between {-most:g} and {most:g}")
+        return value
+
 
 class Worker(Section):
     """The process that learns and recommends."""
@@ -97,7 +107,7 @@ class Worker(Section):
     )
     heartbeat_interval_ms: int = setting(1000, "a sign of life, every", ge=100, le=60_000)
     snapshot_interval_s: float = setting(60, "a local copy of the state, every", gt=0)
-    watchdog_s: float = setting(60, "exit where lag stays and nothing commits for this long", gt=0)
+    watchdog_s: float = setting(60, "exit where lag stays and nothing commits for this long", ge=1)
     broker_timeout_s: float = setting(
         120, "exit where no broker answers for this long; until then wait for it", gt=0
     )

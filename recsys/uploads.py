@@ -52,7 +52,10 @@ def prepare(path: Path, bytes_max: int = topics.IMAGE_BYTES_MAX) -> bytes:
     `UploadError`.
     """
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        size_bytes = path.stat().st_size
+        if not path.is_file():  # a pipe or a device may have no end
+            raise UploadError(f"{path} is no file")
+        if size_bytes > FILE_BYTES_MAX:
             raise UploadError(f"{path} is larger than {FILE_BYTES_MAX:,} bytes")
         limits = ImageLimits(FILE_BYTES_MAX, pixels_max=200_000_000, side_px_out=SIDE_PX_MAX)
         image = decode(path.read_bytes(), limits=limits)

@@ -147,7 +147,7 @@ def check_id(field: str, value: str) -> None:
             raise DecodeError("id", field, told)
         if _LONE_SURROGATE.search(value):
             raise DecodeError("encoding", field, "is not UTF-8 text")
-    if value.isspace():
+    if not value or value.isspace():
         raise DecodeError("id", field, "is blank")
 
 

@@ -67,4 +67,4 @@ def _print(running: "DetachedKafka | None", as_json: bool) -> None:
         typer.echo(running.bootstrap)
         say(f"{running.origin}, process {running.pid}, data and log in {running.folder}")
         if not running.bootstrap.endswith(":9092"):
-            say(f"Port 9092 was taken: export RECSYS_BROKER={running.bootstrap}")
+            say(f"It is not at port 9092: export RECSYS_BROKER={running.bootstrap}")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recsys.log import BehaviourLog
 
 ROWS_A_STEP = 500  # between two looks at the progress bar
+SECONDS_MAX = 1e10
+PICTURES = (".png", ".svg", ".pdf")
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -51,7 +53,7 @@ def evaluate(
         str, typer.Option(help="How far learning lags, e.g. 0s,1m,1h,1d: one run each.")
     ] = "0s",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Length of the lists.")] = 10,
-    seed: Annotated[int, typer.Option(help="Order of users that share a timestamp.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Order of users that share a timestamp.")] = 0,
     variants: Annotated[
         str,
         typer.Option(
@@ -96,16 +98,20 @@ def evaluate(
     from recsys.evaluation_methods import SERVED, method_names
     from recsys.evaluation_store import Store
 
-    lags_s = [_seconds(text) for text in sync.split(",")]
+    lags_s = list(dict.fromkeys(_seconds(text) for text in sync.split(",")))
     _refuse_outputs(lists, picture, lags_s)
     repeats = protocol == "repeat"
-    files_of_variants = [Path(name) for name in variants.split(",") if name]
+    files_of_variants = [Path(name.strip()) for name in variants.split(",") if name.strip()]
     found = evaluation_variants.entries(settings(), files_of_variants, repeats)
-    chosen = methods.split(",") if methods else method_names(repeats)
+    chosen = [name.strip() for name in methods.split(",")] if methods else method_names(repeats)
     unknown = [name for name in chosen if name not in method_names(repeats)]
     if unknown:
         known = ", ".join(method_names(repeats))
         raise typer.BadParameter(f"no method is called {unknown[0]!r}; there are {known}")
+    if lists is not None and SERVED not in chosen:
+        raise typer.BadParameter(
+            f"--lists writes what {SERVED} serves, which is not among --methods"
+        )
     log = _read(files, mapping, time_unit, limit, catalogue, catalogue_mapping, seed)
     if counterfactual is not None:
         _counterfactual(log, counterfactual, found, int(_seconds(horizon) * 1000), as_json)
@@ -148,6 +154,8 @@ def _refuse_outputs(lists: Path | None, picture: Path | None, lags_s: Sequence[f
     for written in (lists, picture):
         if written is not None and not written.parent.is_dir():
             raise typer.BadParameter(f"{written} cannot be written: {written.parent} is no folder")
+    if picture is not None and picture.suffix not in PICTURES:
+        raise typer.BadParameter(f"{picture} ends in none of {', '.join(PICTURES)}")
     if lists is not None and len(lags_s) > 1:
         raise typer.BadParameter("--lists takes one --sync: users see the lists of one lag only")
 
@@ -233,11 +241,16 @@ def _read(
         events += found
     products: list[Product] = []
     if catalogue is not None:
-        products = [
-            product
-            for _, product in open_log(catalogue, catalogue_mapping, None, catalogue=True)
-            if isinstance(product, Product)
-        ]
+        rows = open_log(catalogue, catalogue_mapping, None, catalogue=True)
+        for note in rows.notes:
+            say(note)
+        found_products = [product for _, product in rows]
+        products = [product for product in found_products if isinstance(product, Product)]
+        if refused := len(found_products) - len(products):
+            say(
+                f"{refused} products of {catalogue.name} were refused; `recsys produce --catalogue "
+                "--dry-run` tells why"
+            )
     return build(events, seed, products)
 
 
@@ -264,8 +277,9 @@ def _outcomes(
     for name, entry in [*runs, *((name, None) for name in baselines)]:
         kept = store.path(name, how["lag_ms"], entry)
         keep = shown.of(entry) if shown is not None and entry is not None else None
-        if resume and kept.is_file() and keep is None:
-            outcomes[name] = evaluation_store.load(kept)
+        finished = evaluation_store.load(kept) if resume and keep is None else None
+        if finished is not None:
+            outcomes[name] = finished
             continue
         with progress_bar(len(log), shown=True) as update:
             try:
@@ -288,6 +302,9 @@ def _tell(update: Any, name: str, done: int) -> None:
 def _seconds(text: str) -> float:
     number, unit = text.strip()[:-1], text.strip()[-1:]
     try:
-        return float(number) * UNITS_S[unit]
+        seconds = float(number) * UNITS_S[unit]
     except (KeyError, ValueError):
-        raise typer.BadParameter(f"{text!r} is no time; as in 0s,1m,1h,1d") from None
+        seconds = -1.0
+    if not 0.0 <= seconds <= SECONDS_MAX:
+        raise typer.BadParameter(f"{text!r} is no time; as in 0s,1m,1h,1d")
+    return seconds

@@ -26,7 +26,7 @@ def forget(
         return
     say(f"{user} is forgotten as of now; the workers remove what is kept of them.")
     for name, days in kept.items():
-        say(f"Records in {name} that are theirs go when they are {days} days old.")
+        say(f"Records in {name} that are theirs go after {days} days at most.")
 
 
 async def _write(given: Settings, user: str, now_ms: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from recsys.commands.common import (
+    FAILURE,
     CommandError,
     JsonOption,
     connection,
@@ -81,6 +82,8 @@ def pictures(source: Pictures, as_json: JsonOption = False) -> None:
 
     given = settings()
     found = list(catalogue_pictures(source))
+    if not found:
+        raise CommandError(f"there are no pictures in {source}")
     refused = []
 
     def prepared() -> Any:
@@ -100,7 +103,7 @@ def pictures(source: Pictures, as_json: JsonOption = False) -> None:
     else:
         say(f"{sent} pictures sent, {len(refused)} refused.")
     if refused:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILURE)
 
 
 @index_app.command()
@@ -191,6 +194,8 @@ def _is_file(what: str) -> bool:
 
 def _check_folder(out: Path | None) -> None:
     """Before the work, since what it gives is written at its end."""
+    if out is not None and out.is_dir():
+        raise CommandError(f"{out} is a folder")
     if out is not None and not out.parent.is_dir():
         raise CommandError(f"{out} cannot be written: there is no folder {out.parent}")
 
@@ -251,6 +256,8 @@ def _load(file: Path) -> "PhotoIndex":
     from models import index_file
     from recsys.photo_index import PhotoIndex
 
+    if file.is_dir():
+        raise CommandError(f"{file} is a folder")
     try:
         return PhotoIndex(index_file.load(file))
     except OSError as error:
@@ -265,7 +272,11 @@ def _add(index: "PhotoIndex", encoder: "Encoder", source: Path, out: Path, as_js
         bad = add_pictures(index, encoder, found, lambda done: show(done, "pictures"))
     for item_id, error in bad:
         say(f"{item_id}: {error.reason}: {error.message}")
+    if len(bad) == len(found):
+        raise CommandError(f"{source} holds no picture that could be taken: {out} is not written")
     _save(index, out, as_json)
+    if bad:
+        raise typer.Exit(FAILURE)
 
 
 def _save(index: "PhotoIndex", out: Path, as_json: bool) -> None:

@@ -30,5 +30,10 @@ def promote(
     if done.cut_off is not None:
         say(f"The last promotion, to {done.cut_off}, was cut off; this one takes its place.")
     say(f"{done.generation} writes the live lists from here on, {done.before} did before.")
+    if done.unanswered:
+        say(
+            f"No worker of {done.before} runs: up to {done.unanswered} events from before get "
+            "their lists when one does."
+        )
     for at, offset in done.offsets.items():
         say(f"{at.topic} partition {at.partition}: from offset {offset}")

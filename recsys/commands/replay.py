@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from streams.topics import Topic
 
 KEPT_SHOWN = 20
+FITTING = {  # what is replayed, and the options that go with it
+    "--dlq": {"--topic", "--set", "--reason", "--dry-run"},
+    "--shadow": set[str](),
+    "--topic": {"--from-offset", "--from-time", "--speed", "--sort", "--prefix", "--limit",
+                "--dry-run"},
+    "a FILE": {"--speed", "--sort", "--prefix", "--map", "--time-unit", "--limit", "--dry-run"},
+}  # fmt: skip
 
 
 def replay(
@@ -83,30 +90,41 @@ def replay(
     Into the live topics, or with --prefix into topics of a shadow run, which must exist. Columns
     and units are told as in `recsys produce`.
     """
+    _refuse_misfits({
+        "--dlq": dlq, "--shadow": shadow, "--topic": topic, "a FILE": file,
+        "--from-offset": from_offset, "--from-time": from_time, "--speed": speed, "--sort": by_time,
+        "--prefix": prefix, "--set": changes, "--reason": reason, "--map": mapping,
+        "--time-unit": time_unit, "--limit": limit, "--dry-run": dry_run,
+    })  # fmt: skip
     given = settings()
     if dlq:
-        if file is not None or prefix is not None or speed is not None:
-            raise typer.BadParameter("--dlq goes without FILE, --prefix and --speed")
         _dead_letters(given, topic, parse_fields(changes or []), reason, dry_run, as_json)
         return
     if shadow is not None:
-        if file is not None or topic is not None or prefix is not None:
-            raise typer.BadParameter("--shadow goes without FILE, --topic and --prefix")
         _shadow(settings(generation=shadow), as_json)
         return
-    if changes or reason:
-        raise typer.BadParameter("--set and --reason go with --dlq")
-    if (file is None) == (topic is None):
-        raise typer.BadParameter("say what to replay: a FILE, --topic or --dlq")
     target = settings(prefix=prefix) if prefix is not None else given
     if file is not None:
-        if from_offset is not None or from_time is not None:
-            raise typer.BadParameter("--from-offset and --from-time go with --topic")
         _file(target, open_log(file, mapping, time_unit), speed, by_time, limit, dry_run, as_json)
     else:
         assert topic is not None
         start_ms = _time_ms(from_time) if from_time is not None else None
         _topic(target, topic, from_offset, start_ms, speed, by_time, limit, dry_run, as_json)
+
+
+def _refuse_misfits(options: dict[str, Any]) -> None:
+    """What is replayed decides which other options mean anything; none is ignored."""
+    said = [
+        name for name, value in options.items()
+        if not (value is None or value is False or value in ("", []))
+    ]  # fmt: skip
+    mode = next((name for name in FITTING if name in said), None)
+    both = {"--topic", "a FILE"} <= set(said) and "--dlq" not in said and "--shadow" not in said
+    if mode is None or both:
+        raise typer.BadParameter("say what to replay: a FILE, --topic, --shadow or --dlq")
+    misfits = [name for name in said if name != mode and name not in FITTING[mode]]
+    if misfits:
+        raise typer.BadParameter(f"{mode} goes without {', '.join(misfits)}")
 
 
 def _shadow(mine: Settings, as_json: bool) -> None:
@@ -187,11 +205,16 @@ def _topic(
 
     if from_offset is not None and from_time_ms is not None:
         raise typer.BadParameter("--from-offset or --from-time, not both")
-    known = next((t for t in topics.TOPICS if source.endswith("." + t.suffix)), None)
+    # What lanes keep lies where its lane looks for it, so it is no input of another run.
+    known = next(
+        (t for t in topics.TOPICS if source.endswith("." + t.suffix) and t.encoding != "binary"),
+        None,
+    )
     if known is None:
         raise typer.BadParameter(
-            f"{source} is none of the topics; they are "
-            + ", ".join(t.name(target.prefix) for t in topics.TOPICS if t.public)
+            f"{source} is none of the topics that can be replayed; they are "
+            + ", ".join(t.suffix for t in topics.TOPICS if t.public)
+            + ", each behind a prefix"
         )
     name = known.name(target.prefix)
     if name == source:
@@ -243,8 +266,9 @@ async def _send_topic(
     from streams.replay import Pace, again, read_topic, until_due
 
     there = connection(target)
+    former = source.removesuffix(f".{topic.suffix}")
     forgotten = await _forgotten(
-        there, source.removesuffix(f".{topic.suffix}"), target.prefix, target.events.future_ms_max
+        there, former, target.prefix, target.events.future_ms_max, dry_run=dry_run
     )
     patience_s = target.worker.broker_timeout_s
     read = read_topic(
@@ -280,7 +304,7 @@ async def _send_topic(
 
 
 async def _forgotten(
-    there: "Connection", prefix: str, target: str, future_ms_max: int
+    there: "Connection", prefix: str, target: str, future_ms_max: int, *, dry_run: bool
 ) -> "Forgotten":
     """Who asked to be forgotten; a shadow run must know it as well, so it gets the same log."""
     from recsys.forgotten import Forgotten
@@ -293,7 +317,7 @@ async def _forgotten(
         record async for chunk in read_topic(there, topics.FORGET.name(prefix)) for record in chunk
     ]
     forgotten.load(records)
-    if records and target != prefix:
+    if records and target != prefix and not dry_run:
         async with BatchProducer(there, topics.FORGET.name(target)) as producer:
             for record in records:
                 producer.add(record.key, record.value, timestamp_ms=record.timestamp)
@@ -375,8 +399,10 @@ def _fields(topic: "Topic") -> tuple[str, ...]:
 
 
 def _time_ms(text: str) -> int:
+    from streams.events import TIMESTAMP_MS_MAX
+
     if text.isdigit():
-        return int(text)
+        return min(int(text), TIMESTAMP_MS_MAX)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

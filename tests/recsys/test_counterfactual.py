@@ -4,8 +4,10 @@ Answers of a replayed log do not depend on the lists, so a pipeline's own lists 
 tell the truth that the estimates must hold.
 """
 
+import gzip
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -134,6 +136,26 @@ def test_broken_lists_are_named(tmp_path):
     file.write_text("")
     with pytest.raises(counterfactual.ListsError, match="no lists"):
         counterfactual.read_lists(file)
+
+
+def test_lists_that_say_nothing_are_named(log, tmp_path):
+    file = tmp_path / "lists.jsonl"
+    for items, propensity, told in ((["a"], 0.0, "line 1: a was shown"), ([], 1.0, "no lists, or")):
+        each = ranked("u", 0, items)
+        for item in each.items:
+            item.propensity = propensity
+        file.write_bytes(msgspec.json.encode(each))
+        with pytest.raises(counterfactual.ListsError, match=told):
+            counterfactual.read_lists(file)
+    with pytest.raises(counterfactual.ListsError, match="of a user of the log"):
+        counterfactual.shown(log, [ranked("nobody", 0, ["a"])], DAY_MS)
+
+
+def test_lists_may_be_packed_and_end_in_an_empty_line(tmp_path):
+    file = tmp_path / "lists.jsonl.gz"
+    with gzip.open(file, "wb") as packed:
+        packed.write(msgspec.json.encode(ranked("u", 0, ["a"])) + b"\n\n")
+    assert [each.user_id for each in counterfactual.read_lists(file)] == ["u"]
 
 
 def test_grouped_decisions_count_as_many_as_there_are_groups():

@@ -72,6 +72,31 @@ def test_what_was_finished_is_not_done_again(log):
     assert again == first  # times of another run would differ
 
 
+def test_what_was_kept_and_damaged_is_done_again(log):
+    first = json.loads(evaluate(log, "--methods", "popularity", "--json"))
+    (kept,) = Path().glob("**/popularity-*.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    again = json.loads(evaluate(log, "--methods", "popularity", "--json", "--resume"))
+    assert again["methods"]["popularity"]["ndcg@10"] == first["methods"]["popularity"]["ndcg@10"]
+
+
+def test_a_limit_counts_events_not_rows(log):
+    rows = Path(log).read_text().splitlines()
+    Path("odd.csv").write_text("\n".join([rows[0], *[","] * 50, *rows[1:]]))
+    whole, cut = (
+        json.loads(evaluate(file, "--methods", "popularity", "--limit", "300", "--json"))
+        for file in (log, "odd.csv")
+    )
+    assert cut["events"] == whole["events"] == 300
+
+
+def test_refused_products_are_told(log):
+    Path("products.csv").write_text("item_id,price\na,dear\nb,1\n")
+    options = ["--map", "user_id=who", "--methods", "popularity", "--catalogue", "products.csv"]
+    result = CliRunner().invoke(app, ["evaluate", log, *options])
+    assert "1 products of products.csv were refused" in " ".join(result.stderr.split())
+
+
 def test_an_outcome_of_other_code_is_another_one(tmp_path, monkeypatch):
     for file in Path(evaluation_store.ROOT).glob("models/**/*.py"):
         copied = tmp_path / file.relative_to(evaluation_store.ROOT)
@@ -170,7 +195,16 @@ def test_variants_are_compared_and_their_lists_weighed(log, tmp_path):
         (["--methods", "magic"], "no method is called 'magic'"),
         (["--variants", "none.toml"], "none.toml"),
         (["--sync", "1y"], "no time"),
+        (["--sync", "nans"], "no time"),
+        (["--sync", "-1s"], "no time"),
+        (["--sync", "1e300d"], "no time"),
+        (["--seed", "-1"], "--seed"),
         (["--sync", "0s,1h", "--lists", "lists.jsonl"], "--lists takes one --sync"),
+        (
+            ["--lists", "lists.jsonl", "--methods", "popularity"],
+            "--lists writes what recsys serves",
+        ),
+        (["--picture", "x.none"], "x.none ends in none of"),
     ],
 )
 def test_wrong_words_are_named(log, given, told):
@@ -190,7 +224,8 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_read(option, tmp_
 
 
 def test_a_picture_that_can_not_be_drawn_takes_no_table_with_it(log):
-    options = ["--map", "user_id=who", "--methods", "popularity", "--picture", "x.none"]
+    Path("x.svg").mkdir()
+    options = ["--map", "user_id=who", "--methods", "popularity", "--picture", "x.svg"]
     result = CliRunner().invoke(app, ["evaluate", log, *options])
     assert result.exit_code == 1
     assert "1,200 events" in result.stdout

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -81,6 +82,26 @@ def test_an_item_may_have_a_longer_name_than_a_file(index):
 def test_a_catalogue_in_another_encoding(pictures):
     (pictures / "products.csv").write_bytes(b"item_id,image\nm\xfctze,0.png\n")
     assert "not in UTF-8" in failure("index", "build", "x.index", "--from", str(pictures))
+
+
+def test_an_index_stays_where_there_is_nothing_to_put_into_it(pictures, index):
+    kept = Path(index).read_bytes()
+    for n in range(3):
+        (pictures / f"{n}.png").write_bytes(b"no picture")
+    for source in (pictures, pictures / "empty"):
+        source.mkdir(exist_ok=True)
+        result = recsys("index", "build", index, "--from", str(source))
+        assert result.exit_code == 1
+        assert "holds no picture that could be taken" in result.stderr
+        assert Path(index).read_bytes() == kept
+    assert "there are no pictures in" in failure("pictures", str(pictures / "empty"))
+
+
+def test_a_refused_picture_is_a_failure_of_the_rest_that_was_taken(pictures):
+    (pictures / "0.png").write_bytes(b"no picture")
+    result = recsys("index", "build", "x.index", "--from", str(pictures), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["vectors"] == 2
 
 
 def test_a_folder_with_a_pictures_name(pictures):

@@ -1,4 +1,5 @@
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -150,6 +151,24 @@ def test_two_files_of_a_folder_that_name_one_item_are_said(tmp_path):
         (tmp_path / place / "one.jpg").touch()
     with pytest.raises(PicturesError, match=r"a/one\.jpg and .*b/one\.jpg name one item"):
         list(catalogue_pictures(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"), [(",a.jpg", "names no item"), ("a,a.jpg\na,a.jpg", "the item a twice")]
+)
+def test_a_catalogue_names_each_item_once(tmp_path, rows, told):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "products.csv").write_text(f"item_id,image\n{rows}\n")
+    with pytest.raises(PicturesError, match=told):
+        list(catalogue_pictures(tmp_path))
+
+
+def test_a_pipe_is_no_picture_and_no_catalogue(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UploadError, match="is no file"):
+        prepare(tmp_path / "pipe.jpg")
+    with pytest.raises(PicturesError, match="neither a file nor a folder"):
+        list(catalogue_pictures(tmp_path / "pipe.jpg"))
 
 
 def test_a_folder_with_a_pictures_name_is_no_picture(tmp_path):

@@ -12,6 +12,7 @@ from recsys.wanted import wanted_topics
 from streams import admin
 from streams.broker import Broker
 from streams.connection import Connection
+from streams.producer import BatchProducer
 from streams.transaction import LaneProducer
 
 
@@ -52,7 +53,6 @@ async def test_who_was_cut_off_writes_the_lists_and_can_be_gone_back_from(
         kill_at_the_second(patched)
         with pytest.raises(KilledError):
             await promote(shop, "v2", 10)
-    assert await live_generation(shop) == "v2"
     back = await promote(shop, "main", 10)
     assert (back.before, back.cut_off) == ("v2", "v2")
     assert await live_generation(shop) == "main"
@@ -60,6 +60,21 @@ async def test_who_was_cut_off_writes_the_lists_and_can_be_gone_back_from(
         await promote(shop, "main", 10)
     there = await promote(shop, "v2", 10)
     assert (there.before, there.cut_off) == ("main", None)
+
+
+async def test_events_that_wait_for_a_worker_that_is_gone_are_told(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await promote(shop, "v2", 10)).unanswered is None
+
+    async def main_alone(_: Any, group: str) -> int:
+        return int("v2" not in group)
+
+    monkeypatch.setattr(admin, "group_members", main_alone)
+    async with BatchProducer(Connection(shop.broker), f"{shop.prefix}.behaviour.v1") as producer:
+        for number in range(5):
+            producer.add(f"u{number}".encode(), b"{}")
+    assert (await promote(shop, "main", 100)).unanswered >= 5
 
 
 async def test_who_was_cut_off_can_be_promoted_again(
