@@ -137,7 +137,11 @@ class TestForget:
         # A replay of the old log elsewhere.
         shadow = await new_shop()
         source = shop.topic(topics.BEHAVIOUR)
-        replayed = await recsys(shop, "replay", "--topic", source, "--prefix", shadow.prefix)
+        into = ("replay", "--topic", source, "--prefix", shadow.prefix)
+        would = await recsys(shop, *into, "--dry-run")
+        assert not await shadow.read(topics.FORGET)
+        replayed = await recsys(shop, *into)
+        assert replayed["sent"] == would["sent"]
         assert replayed["sent"] == len(await shop.read(topics.BEHAVIOUR)) - 40 - 5 - 2
         await shadow.start().until_ready()
         await shadow.settled()
