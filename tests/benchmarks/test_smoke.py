@@ -32,3 +32,8 @@ def test_quick_run_writes_a_table(
         assert told["aiokafka transactional loop, no state log"] >= 1
     written = (tmp_path / "speed.md").read_text()
     assert all(table["title"] in written for table in tables)
+
+
+def test_every_benchmark_has_a_table_that_was_kept() -> None:
+    kept = json.loads((Path(run.__file__).parent / "results.json").read_text())
+    assert set(kept) == set(run.NAMES)
