@@ -45,14 +45,14 @@ def gather(
     items, heads, count = users.items, users.heads.rows, len(slots)
     user_slots, now_s = np.array(slots, np.int32), np.array(times_ms, np.int64) / 1000.0
     past = UserHistory.empty(entries_of(user_slots, heads), count * RECENT_SIZE)
-    usable, tokens = np.empty((count, len(listable)), np.bool_), np.empty(count, np.uint32)
-    bounds = np.empty((4, count + 1), np.int64)
+    usable = np.repeat(listable[None], count, 0)  # numba copies byte by byte, numpy at once
+    tokens, bounds = np.empty(count, np.uint32), np.empty((4, count + 1), np.int64)
     near, far = (
         (np.empty(count * most, np.int32), np.empty((2, count * most), np.float32))
         for most in (CONTEXT_SIZE + len(similar_to), RECENT_SIZE + len(similar_to))
     )
     _gather(
-        user_slots, now_s, heads, users.pages.rows, np.array(had, np.int64), listable, similar_to,
+        user_slots, now_s, heads, users.pages.rows, np.array(had, np.int64), similar_to,
         powers_of(position_decay, max(CONTEXT_SIZE, len(similar_to))),
         past.items, past.first_s, past.last_s, past.counts, past.weights, past.types, past.recent,
         *near, *far, bounds, usable, tokens,
@@ -88,10 +88,9 @@ def powers_of(decay: float, count: int) -> NDArray[np.float32]:
 
 @kernel
 def _gather(
-    slots: Any, now_s: Any, heads: Any, pages: Any, had: Any, listable: Any, first: Any,
-    powers: Any, items: Any, first_s: Any, last_s: Any, counts: Any, weights: Any, types: Any,
-    recent: Any, near: Any, near_said: Any, far: Any, far_said: Any, bounds: Any, usable: Any,
-    tokens: Any,
+    slots: Any, now_s: Any, heads: Any, pages: Any, had: Any, first: Any, powers: Any, items: Any,
+    first_s: Any, last_s: Any, counts: Any, weights: Any, types: Any, recent: Any, near: Any,
+    near_said: Any, far: Any, far_said: Any, bounds: Any, usable: Any, tokens: Any,
 ) -> None:  # fmt: skip
     """Of `near_said` and `far_said` the rows are weights and ages in seconds.
 
@@ -108,7 +107,6 @@ def _gather(
             )  # fmt: skip
             tokens[n] = heads[slots[n]].token
         stop = start + filled
-        usable[n] = listable
         for m in range(start, stop):
             if not weights[m] > 0 or types[m] & had[n]:
                 usable[n, items[m]] = False
