@@ -20,10 +20,12 @@ from models.base import Answers, Scores
 from models.columns import Slots
 from models.kernels import kernel
 from models.scratch import Scratch
-from models.top import ROOM, best_of
+from models.top import ROOM, best_of, select
 
 CELL_SIZE, CELLS_MAX = 256, 1_024
 BLOCK = 256  # vectors whose products are worked out for all users before the next are read
+SPARE = 32  # more than are asked for, of which some may not be usable
+ONE_BY_ONE = 32  # cells are chosen so; if that is not enough, they are put in order
 ROUNDS = 4
 SAMPLE = 20_000
 
@@ -174,13 +176,7 @@ def _score_all(
     taken = np.zeros((len(users), cells + 1), np.bool_)  # the longest, then cells
     for u in range(len(users)):
         taken[u, 0] = True
-        order = np.argsort(-np.dot(centres, users[u])) if cells > 1 else np.zeros(1, np.int64)
-        looked = 0
-        for cell in order:
-            taken[u, cell + 1] = True
-            looked += starts[cell + 1] - starts[cell]
-            if looked >= look_at:
-                break
+        _take(np.dot(centres, users[u]), starts, look_at, taken[u, 1:])
     filled, rows = np.zeros(len(users), np.int64), np.zeros(len(users), np.int64)
     for part in range(cells + 1):
         first, last = (0, starts[0]) if part == 0 else (starts[part - 1], starts[part])
@@ -196,6 +192,24 @@ def _score_all(
                 spans[u, rows[u], 0], spans[u, rows[u], 1] = first, last
                 rows[u] += 1
     return rows
+
+
+@kernel
+def _take(products: Any, starts: Any, look_at: int, taken: Any) -> None:
+    """Mark the cells of the highest products, until enough vectors are in them."""
+    looked = 0
+    for _ in range(min(ONE_BY_ONE, len(products))):
+        cell = np.argmax(products)
+        products[cell] = -np.inf
+        taken[cell] = True
+        looked += starts[cell + 1] - starts[cell]
+        if looked >= look_at:
+            return
+    for cell in np.argsort(-products):
+        looked += 0 if taken[cell] else starts[cell + 1] - starts[cell]
+        taken[cell] = True
+        if looked >= look_at:
+            return
 
 
 @kernel
@@ -221,26 +235,51 @@ def _best(
     number: int, scores: Any, spans: Any, held: Any, slots: Any, usable: Any, top: int,
     found: Any, best: Any,
 ) -> int:  # fmt: skip
-    """The best usable ones of a user's products, with their slots; returns how many."""
-    whose, count = np.empty(scores.shape[1], np.int32), 0
+    """The best usable ones of a user's products, with their slots; returns how many.
+
+    Few products are among the best, so those are asked for first and masked afterwards; where too
+    many of them are not usable, all are masked and asked for again.
+    """
+    mine, room = scores[number], ROOM * (top + SPARE)
+    places, highest = np.empty(room, np.int32), np.empty(room, np.float32)
+    looked_at = 0
     for span in range(held[number]):
-        start, stop = spans[number, span]
-        part, mine = slots[start:stop], scores[number][count : count + stop - start]
-        whose[count : count + stop - start] = part
-        count += stop - start
-        if not len(part):
-            continue
-        first = part[0]  # slots ascend: without a gap their masks lie in a row, too
-        if part[-1] - first == len(part) - 1 and part[-1] < len(usable):
-            mask = usable[first : first + len(part)]
-            for at in range(len(part)):
-                mine[at] = mine[at] if mask[at] else np.float32(0.0)
-        else:
-            for at in range(len(part)):
-                if part[at] >= len(usable) or not usable[part[at]]:
-                    mine[at] = np.float32(0.0)
-    places, highest = np.empty(ROOM * top, np.int32), np.empty(ROOM * top, np.float32)
-    kept = best_of(scores[number][:count], top, places, highest)
+        looked_at += spans[number, span, 1] - spans[number, span, 0]
+    kept = best_of(mine[:looked_at], top + SPARE, places, highest)
+    left = 0
     for at in range(kept):
-        found[at], best[at] = whose[places[at]], highest[at]
-    return kept
+        slot = _slot_at(places[at], spans[number], slots)
+        if slot < len(usable) and usable[slot]:
+            places[left], highest[left] = slot, highest[at]
+            left += 1
+    if left < top and kept == top + SPARE:
+        _mask(mine, spans[number, : held[number]], slots, usable)
+        left = best_of(mine[:looked_at], top, places, highest)
+        for at in range(left):
+            places[at] = _slot_at(places[at], spans[number], slots)
+    elif left > top:
+        select(left, top, places, highest)
+        left = top
+    found[:left], best[:left] = places[:left], highest[:left]
+    return left
+
+
+@kernel
+def _slot_at(place: int, spans: Any, slots: Any) -> int:
+    """Whose a user's product is: they lie span behind span."""
+    span = 0
+    while place >= spans[span, 1] - spans[span, 0]:
+        place -= spans[span, 1] - spans[span, 0]
+        span += 1
+    return int(slots[spans[span, 0] + place])
+
+
+@kernel
+def _mask(scores: Any, spans: Any, slots: Any, usable: Any) -> None:
+    """No product is left of what is not usable."""
+    count = 0
+    for span in range(len(spans)):
+        for at in range(spans[span, 0], spans[span, 1]):
+            if slots[at] >= len(usable) or not usable[slots[at]]:
+                scores[count] = np.float32(0.0)
+            count += 1

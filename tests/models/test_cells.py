@@ -1,6 +1,7 @@
 """Cells: exact for few, near enough for many."""
 
 import numpy as np
+import pytest
 
 from models.cells import Cells, CellsConfig
 
@@ -86,6 +87,33 @@ def test_who_else_is_searched_for_changes_nothing():
         np.testing.assert_array_equal(scores, alone[1])
         assert mask[slots].all()
         assert len(slots) <= top
+
+
+@pytest.mark.parametrize("hidden", [0, 5, 31, 33, 60, 200, 970, 999])
+def test_the_best_that_are_left_are_found_however_many_better_ones_are_not_usable(hidden):
+    vectors = clustered(1000)
+    cells = Cells(vectors)
+    for user in clustered(10, seed=3):
+        usable = np.ones(1000, np.bool_)
+        order = np.argsort(-(vectors @ user))
+        usable[order[:hidden]] = False
+        slots, scores = cells.search(user, usable, 30)
+        positive = [slot for slot in order[hidden:].tolist() if vectors[slot] @ user > 1e-4]
+        assert set(slots.tolist()) >= set(positive[:30])
+        assert usable[slots].all()
+        assert (scores > 0).all()
+
+
+def test_questions_that_want_many_cells_get_them_in_order():
+    vectors = np.random.default_rng(4).normal(size=(20_000, 16)).astype(np.float32)
+    usable, user = np.ones(20_000, np.bool_), vectors[0] + vectors[1]
+    exact = set(np.argsort(-(vectors @ user))[:50].tolist())
+    found = []
+    for look_at in (1_024, 8_000, 15_000, 19_900):
+        cells = Cells(vectors, CellsConfig(look_at=look_at, recall=0.0))
+        found.append(len(exact & set(cells.search(user, usable, 50)[0].tolist())))
+    assert found == sorted(found)
+    assert found[-1] == 50
 
 
 def test_same_seed_same_cells():
