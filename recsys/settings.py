@@ -11,10 +11,12 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -63,6 +65,8 @@ def _comma_separated(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
 Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_comma_separated)]
+File = Annotated[str, AfterValidator(os.path.expanduser)]  # no shell has seen ~ in a file
+Folder = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
 
 def setting(default: Any, about: str, **bounds: Any) -> Any:
@@ -193,7 +197,7 @@ class Rank(Section):
         0.07, "weight of the logarithm of an item's events, taken off its score where the list may"
         " hold what its user had; 0: the likeliest first, however popular", ge=0, le=1,
     )  # fmt: skip
-    rules_file: str = setting(
+    rules_file: File = setting(
         "", "TOML file of include, exclude and boost rules, read as it changes"
     )
     variants: dict[str, float] = setting(
@@ -231,12 +235,12 @@ class Security(Section):
     )
     username: str = setting("", "user of PLAIN and SCRAM")
     password: SecretStr = setting(SecretStr(""), "their password; never on a command line")
-    password_file: str = setting("", "file that holds the password instead")
+    password_file: File = setting("", "file that holds the password instead")
     tls: bool = setting(False, "encrypt; on by itself where one of its files is named")
-    ca_file: str = setting("", "authorities to trust (PEM); without: the system's")
-    cert_file: str = setting("", "our certificate (PEM), for mutual TLS")
-    key_file: str = setting("", "its key (PEM), where cert_file does not hold it")
-    token_file: str = setting("", "file with the token of OAUTHBEARER, read at each login")
+    ca_file: File = setting("", "authorities to trust (PEM); without: the system's")
+    cert_file: File = setting("", "our certificate (PEM), for mutual TLS")
+    key_file: File = setting("", "its key (PEM), where cert_file does not hold it")
+    token_file: File = setting("", "file with the token of OAUTHBEARER, read at each login")
     token_command: Names = setting((), "program that prints the token instead, with its arguments")
     allow_plaintext_credentials: bool = setting(
         False, "log in without TLS all the same; for a closed network only"
@@ -276,7 +280,7 @@ class Settings(BaseSettings):
         1, "partitions of the topics keyed by item: one, for they have one writer", ge=1, le=1
     )
     replication: int = setting(1, "copies of each partition", ge=1, le=9)
-    data_dir: Path = setting(Path(".recsys"), "folder of snapshots and encoders")
+    data_dir: Folder = setting(Path(".recsys"), "folder of snapshots and encoders")
     worker: Worker = Worker()
     events: Events = Events()
     state: State = State()
@@ -331,21 +335,31 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given in code, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _SettingsFile(settings_cls)
+
+
+class _SettingsFile(TomlConfigSettingsSource):
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return _toml(file_path)
+
+
+def _toml(file: Path | Traversable) -> dict[str, Any]:
+    """What a file says; some editors put a mark of the byte order before it."""
+    return tomllib.loads(file.read_text(encoding="utf-8-sig"))
 
 
 def load(file: Path | None = None, **given: Any) -> Settings:
     """Read the settings. `given` goes before everything; raises SettingsError."""
-    named = file or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    if named is not None and not named.is_file():
-        raise SettingsError(f"the settings file {named} is not there")
-    path = named or Path(CONFIG_FILE)
+    variable = os.path.expanduser(os.environ.get(CONFIG_VARIABLE, ""))
+    path = file or Path(variable or CONFIG_FILE)
+    if not path.is_file() and (file or variable or os.path.lexists(path)):
+        raise SettingsError(f"the settings file {path} is {_instead_of_a_file(path)}")
 
     class Loaded(Settings):
         model_config = SettingsConfigDict(toml_file=path)
 
     wrong = [_unknown_variable(name) for name in unknown_variables(os.environ)]
-    wrong += unread_tables(os.environ)
+    wrong += unread_tables(os.environ) + said_twice(os.environ)
     if wrong:
         raise SettingsError("\n".join(wrong))
     try:
@@ -356,10 +370,16 @@ def load(file: Path | None = None, **given: Any) -> Settings:
         raise SettingsError(f"{path}: {error}" if path.is_file() else str(error)) from None
 
 
+def _instead_of_a_file(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "no file" if path.exists() else "not there"
+
+
 def overlaid(settings: Settings, file: Path) -> Settings:
     """Settings with what a file says instead. Raises SettingsError."""
     try:
-        said = tomllib.loads(file.read_text())
+        said = _toml(file)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{file}: {error}") from None
     values = settings.model_dump()
@@ -392,6 +412,23 @@ def unread_tables(environ: Mapping[str, str]) -> list[str]:
         f"{name} must be a table in JSON, as {examples[name.upper()]}"
         for name, value in sorted(environ.items())
         if value and name.upper() in examples and not _is_table(value)
+    ]
+
+
+def said_twice(environ: Mapping[str, str]) -> list[str]:
+    """Settings that two variables give, a sentence each: capitals do not count in their names."""
+    given: dict[str, list[str]] = {}
+    for name in sorted(environ):
+        if environ[name] and name.upper().startswith(PREFIX):
+            given.setdefault(name.upper(), []).append(name)
+    for table in {variable_of(path) for path in TABLES} & set(given):
+        said = environ[given[table][0]]
+        for entry in json.loads(said) if _is_table(said) else ():
+            given[table] += given.get(f"{table}__{entry.upper()}", [])
+    return [
+        f"{' and '.join(names)} give one setting; leave out all but one"
+        for names in given.values()
+        if len(names) > 1
     ]
 
 

@@ -8,7 +8,15 @@ import pytest
 from pydantic import SecretStr
 
 from recsys import settings as module
-from recsys.settings import Section, Settings, SettingsError, load, setting, variable_of
+from recsys.settings import (
+    Section,
+    Settings,
+    SettingsError,
+    load,
+    overlaid,
+    setting,
+    variable_of,
+)
 from recsys.settings_text import MASK, described, effective, reference, template
 from streams.events import EVENT_TYPES
 
@@ -119,6 +127,52 @@ def test_a_wrong_variable_is_named(monkeypatch, name, value, told):
 def test_a_wrong_line_of_the_file_is_named(tmp_path, text, told):
     (tmp_path / "recsys.toml").write_text(text)
     assert told in refused()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"RECSYS_PARTITIONS": "3", "recsys_partitions": "4"},
+            "RECSYS_PARTITIONS and recsys_partitions give one setting",
+        ),
+        (
+            {"RECSYS_EVENTS__WEIGHTS": '{"view": 0.3}', "RECSYS_EVENTS__WEIGHTS__VIEW": "0.1"},
+            "RECSYS_EVENTS__WEIGHTS and RECSYS_EVENTS__WEIGHTS__VIEW give one setting",
+        ),
+    ],
+)
+def test_one_setting_from_two_variables_is_refused(monkeypatch, given, told):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert told in refused()
+
+
+def test_a_table_and_another_entry_of_it_go_together(monkeypatch):
+    monkeypatch.setenv("RECSYS_EVENTS__WEIGHTS", '{"view": 0.3}')
+    monkeypatch.setenv("RECSYS_EVENTS__WEIGHTS__CART", "0.1")
+    weights = load().events.weights
+    assert (weights["view"], weights["cart"]) == (0.3, 0.1)
+
+
+def test_a_folder_is_no_settings_file(tmp_path):
+    (tmp_path / "recsys.toml").mkdir()
+    assert refused() == "the settings file recsys.toml is a folder"
+
+
+def test_a_mark_of_the_byte_order_is_no_error(tmp_path):
+    (tmp_path / "recsys.toml").write_text("partitions = 7", encoding="utf-8-sig")
+    assert load().partitions == 7
+    assert overlaid(load(), tmp_path / "recsys.toml").partitions == 7
+
+
+def test_a_tilde_is_ones_home_where_no_shell_reads_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RECSYS_DATA_DIR", "~/data")
+    (tmp_path / "recsys.toml").write_text('[security]\nca_file = "~/ca.pem"')
+    monkeypatch.setenv("RECSYS_CONFIG", "~/recsys.toml")
+    assert load().data_dir == tmp_path / "data"
+    assert load().security.ca_file == str(tmp_path / "ca.pem")
 
 
 def test_the_template_holds_every_setting_at_its_default(tmp_path):
