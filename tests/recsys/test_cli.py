@@ -199,6 +199,14 @@ def test_a_source_that_nobody_offers_is_a_wrong_setting(tmp_path, monkeypatch):
     assert "rank.sources (RECSYS_RANK__SOURCES): no source is called 'foo'" in done.stderr
 
 
+def test_output_that_nobody_takes_is_no_error(tmp_path):
+    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    log = ROOT / "recsys" / "sample" / "online-retail.csv.gz"
+    command = [sys.executable, "-c", code, "-m", "recsys", "evaluate", str(log)]
+    command += ["--limit", "400", "--methods", "popularity"]
+    assert subprocess.run(command, check=False, cwd=tmp_path, timeout=200).returncode == 0
+
+
 def test_config_prints_the_effective_settings(tmp_path, monkeypatch):
     (tmp_path / "recsys.toml").write_text("partitions = 6")
     monkeypatch.setenv("RECSYS_WORKER__WEB_PORT", "7000")
