@@ -7,7 +7,8 @@ from io import TextIOWrapper
 
 def main() -> None:
     """Entry point of both: Ctrl-C ends it without a traceback while it is still importing, too."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115: was closed by who called
+    # None stands for what the caller has closed.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no … is told \u2026
         if isinstance(stream, TextIOWrapper):

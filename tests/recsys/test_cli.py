@@ -200,10 +200,10 @@ def test_a_source_that_nobody_offers_is_a_wrong_setting(tmp_path, monkeypatch):
 
 
 def test_output_that_nobody_takes_is_no_error(tmp_path):
-    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.argv[1], sys.argv[1:])"
     log = ROOT / "recsys" / "sample" / "online-retail.csv.gz"
-    command = [sys.executable, "-c", code, "-m", "recsys", "evaluate", str(log)]
-    command += ["--limit", "400", "--methods", "popularity"]
+    command = [sys.executable, "-c", code, sys.executable, "-m", "recsys", "evaluate"]
+    command += [str(log), "--limit", "400", "--methods", "popularity"]
     assert subprocess.run(command, check=False, cwd=tmp_path, timeout=200).returncode == 0
 
 
