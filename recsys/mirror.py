@@ -24,6 +24,8 @@ from streams.partition import partition_of
 
 log = structlog.get_logger(__name__)
 
+UNTIMED = b"/untimed"  # behind the place of a record without a Kafka time; its copy has one
+
 
 class Mirror(Stateless):
     """The application that copies; what its lanes have done is in their committed offsets."""
@@ -65,10 +67,9 @@ class Mirror(Stateless):
 
 def copy(record: ConsumerRecord) -> Record:
     """The record, with its place as the last of its headers."""
-    place = f"{record.partition}/{record.offset}".encode()
-    headers = (*record.headers, (HEADER_PLACE, place))
-    time_ms = record.timestamp if record.timestamp >= 0 else None
-    return Record(record.key, record.value, headers, time_ms)
+    place, timed = f"{record.partition}/{record.offset}".encode(), record.timestamp >= 0
+    headers = (*record.headers, (HEADER_PLACE, place if timed else place + UNTIMED))
+    return Record(record.key, record.value, headers, record.timestamp if timed else None)
 
 
 def originals(records: Sequence[ConsumerRecord], topic: str) -> list[Any]:
@@ -83,15 +84,17 @@ def original(record: ConsumerRecord, topic: str) -> ConsumerRecord | None:
     try:
         if name != HEADER_PLACE:
             raise ValueError(f"its last header is not {HEADER_PLACE}")
-        partition, offset = map(int, place.split(b"/"))
-    except (AttributeError, ValueError) as error:
+        untimed = place.endswith(UNTIMED)
+        partition, offset = map(int, place.removesuffix(UNTIMED).split(b"/"))
+    except (AttributeError, TypeError, ValueError) as error:
         log.warning(
             "mirror.foreign_record", topic=record.topic, partition=record.partition,
             offset=record.offset, error=str(error),
         )  # fmt: skip
         return None
+    time_ms = -1 if untimed else record.timestamp
     return ConsumerRecord(
-        topic, partition, offset, record.timestamp, record.timestamp_type, record.key,
-        record.value, record.checksum, record.serialized_key_size, record.serialized_value_size,
+        topic, partition, offset, time_ms, record.timestamp_type, record.key, record.value,
+        record.checksum, record.serialized_key_size, record.serialized_value_size,
         record.headers[:-1],
     )  # fmt: skip

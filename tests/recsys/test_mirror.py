@@ -72,8 +72,16 @@ def test_a_copy_keeps_the_time_of_the_record():
     assert copy(record(b"x", timestamp=NOW_MS - 5)).timestamp_ms == NOW_MS - 5
 
 
+def test_a_copy_of_what_has_no_time_tells_so():
+    (found,) = numbered([record(b"x", topic=LIVE, timestamp=-1)], 3)
+    copied = copy(found)
+    assert copied.timestamp_ms is None
+    told = record(copied.value, copied.key, OWN, 4, 0, NOW_MS, copied.headers)
+    assert original(told, LIVE) == found
+
+
 def test_what_no_mirror_put_there_is_left_out():
     for given_headers in [[], [("ce_id", b"1/2")], [(HEADER_PLACE, b"1/2"), ("ce_id", b"a")]]:
         assert original(record(b"x", topic=OWN, headers=given_headers), LIVE) is None
-    for place in [b"", b"1", b"1/2/3", b"a/b", None]:
+    for place in [b"", b"1", b"1/2/3", b"a/b", b"/untimed", None]:
         assert original(record(b"x", topic=OWN, headers=[(HEADER_PLACE, place)]), LIVE) is None
