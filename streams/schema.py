@@ -115,7 +115,8 @@ _PROMOTED = {
 }
 _PLACED = {
     events.HEADER_PLACE: "Only on copies in a generation's mirror, the last of a copy's headers: "
-    "where the record lies in the live topic, as partition/offset; /untimed after it: it has no time.",
+    "where the record lies in the live topic, as partition/offset; with /untimed if it has no "
+    "time.",
 }
 RESOLVED_HEADER = {
     events.HEADER_DLQ_RESOLVED: "Alone, on a record without key and body: the dead letter at this "
