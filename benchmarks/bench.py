@@ -34,6 +34,7 @@ class Bench:
     connection: Connection
     folder: Path
     quick: bool = False
+    broker_pids: Sequence[int] = ()  # of a broker that was started here
     _numbers: Any = field(default_factory=itertools.count)
 
     @property

@@ -4,13 +4,16 @@ The producer keeps its schedule whatever the worker does (no coordinated omissio
 event counts: one that is answered by a later event's list waited for that one.
 """
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import process, workers
 from benchmarks.bench import Bench, Table
 from benchmarks.event_log import Shop
-from streams import topics
+from streams import cpus, topics
 
 USERS, ITEMS = 5_000, 4_000
 BEFORE = 150_000  # events of the shop's past: a ranker learns from every list at first
@@ -19,7 +22,11 @@ REQUESTS_PER_S = 50
 
 
 def run(bench: Bench) -> list[Table]:
-    """Each rate in turn against one worker, with 4 and with 24 partitions."""
+    """Each rate in turn against one worker, with 4 and with 24 partitions.
+
+    The worker has the first CPU to itself; the broker, if it was started here, and whoever
+    produces and reads have the others. One rate is also measured with everybody on all of them.
+    """
     rates = (100, 500, 1_000, 5_000, 20_000) if not bench.quick else (50,)
     rows = []
     for partitions in (4, 24) if not bench.quick else (4,):
@@ -27,7 +34,9 @@ def run(bench: Bench) -> list[Table]:
     notes = [
         "`own lists`: lists written by events. First event: right after the worker's start. "
         "Requests: from a request to its own list, nothing else under way. A rate that is more "
-        "than the machine has leaves events unanswered when the reading ends."
+        "than the machine has leaves events unanswered when the reading ends. The worker keeps to "
+        "one CPU (`worker.cpus`), the broker, the producer and the reader to the others; in the "
+        "rows `anywhere` all are on all of them, as without that setting."
     ]
     return [Table("From event to list, one worker", list(rows[-1]), rows, notes,
                   ("lines", "run", "p50_ms", "p99_ms"))]  # fmt: skip
@@ -39,24 +48,44 @@ def _at_rates(bench: Bench, partitions: int, rates: tuple[int, ...]) -> list[dic
     before = bench.size(BEFORE, 200)
     shop = Shop.until_now(before, users=USERS, items=ITEMS)
     workers.fill_events(bench, prefix, partitions, shop.records())
-    worker = workers.WorkerProcess(bench, prefix, partitions)
-    worker.until_ready()
-    workers.catch_up([worker], before)
-    rows = []
-    if not bench.quick:
-        time.sleep(DRAIN_S)
-        worker.stop()
-        worker = workers.WorkerProcess(bench, prefix, partitions)
+    with _others_elsewhere(bench) as own:
+        worker = workers.WorkerProcess(bench, prefix, partitions, worker={"cpus": own})
         worker.until_ready()
-        name = f"first event, {partitions} partitions"
-        rows.append(_measure(bench, worker, prefix, partitions, 1, 1.0, name))
-    seconds = float(bench.size(15, 3))
-    rows.append(_ask(bench, prefix, partitions, seconds))
-    for rate in rates:
-        name = f"{rate:,}/s, {partitions} partitions"
+        workers.catch_up([worker], before)
+        rows = []
+        if not bench.quick:
+            time.sleep(DRAIN_S)
+            worker.stop()
+            worker = workers.WorkerProcess(bench, prefix, partitions, worker={"cpus": own})
+            worker.until_ready()
+            name = f"first event, {partitions} partitions"
+            rows.append(_measure(bench, worker, prefix, partitions, 1, 1.0, name))
+        seconds = float(bench.size(15, 3))
+        rows.append(_ask(bench, prefix, partitions, seconds))
+        for rate in rates:
+            name = f"{rate:,}/s, {partitions} partitions"
+            rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
+    if own:
+        cpus.move(worker.pid, os.sched_getaffinity(0))
+        rate = bench.size(1_000, 50)
+        name = f"{rate:,}/s, {partitions} partitions, anywhere"
         rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
     worker.stop()
     return rows
+
+
+@contextmanager
+def _others_elsewhere(bench: Bench) -> Iterator[list[int]]:
+    """Gives the CPU that is left to the worker; none where there is only one, or no such thing."""
+    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    own, others = (there[:1], there[1:]) if len(there) > 1 else ([], there)
+    for pid in (os.getpid(), *bench.broker_pids) if own else ():
+        cpus.move(pid, others)
+    try:
+        yield own
+    finally:
+        for pid in (os.getpid(), *bench.broker_pids) if own else ():
+            cpus.move(pid, there)
 
 
 def _ask(bench: Bench, prefix: str, partitions: int, seconds: float) -> dict[str, Any]:

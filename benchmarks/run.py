@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     command = "python -m benchmarks.run" + (" --quick" if given.quick else "")
     with tempfile.TemporaryDirectory(prefix="recsys-bench-") as folder, open_broker() as broker:
-        bench = Bench(Connection(broker.bootstrap), Path(folder), given.quick)
+        pids = [node.pid for node in broker.local.nodes if node.pid] if broker.local else []
+        bench = Bench(Connection(broker.bootstrap), Path(folder), given.quick, pids)
         for name in given.only:
             print(name, flush=True)
             started = time.monotonic()

@@ -49,6 +49,11 @@ class WorkerProcess:
         self._process = Contender("recommender", options)
         self.laps: list[dict[str, Any]] = []
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def until_ready(self) -> None:
         """Wait until every lane is restored."""
         if self._process.line() != "ready":

@@ -25,7 +25,7 @@ from recsys.settings import Settings
 from recsys.user_lane import UserLane
 from recsys.user_state import UserState
 from recsys.vectors import ProductVectors
-from streams import codec, state_log, topics
+from streams import codec, cpus, state_log, topics
 from streams.chunk import Position, Record
 from streams.transaction import LaneProducer
 
@@ -196,6 +196,7 @@ def main() -> None:
     """Entry of the process: settings as a line of JSON on standard input."""
     os.nice(NICENESS)
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    cpus.leave(settings.worker.cpus)
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
     asyncio.run(run_refit(settings))
 

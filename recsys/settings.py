@@ -65,6 +65,9 @@ def _comma_separated(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
 Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_comma_separated)]
+Cpus = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_comma_separated)
+]
 File = Annotated[str, AfterValidator(os.path.expanduser)]  # no shell has seen ~ in a file
 Folder = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
@@ -128,6 +131,11 @@ class Worker(Section):
     list_threads: int = setting(
         2, "lists that are made together are scored on so many threads, where there are cores",
         ge=1, le=2,
+    )  # fmt: skip
+
+    cpus: Cpus = setting(
+        (), "numbers of the CPUs it keeps to; all, if none is named. One of its own is worth most"
+        " where a broker shares a small machine, and is kept to the others",
     )  # fmt: skip
 
     @model_validator(mode="after")

@@ -6,7 +6,6 @@ tail (products, item state) ─▶ ItemState, Catalogue ─▶ Pipeline ─▶ U
 import asyncio
 import errno
 import logging
-import os
 import signal
 import socket
 import sys
@@ -32,7 +31,7 @@ from recsys.pages import add_pages
 from recsys.pipeline import Pipeline, default_models
 from recsys.pipeline_settings import pipeline_config, rules_of
 from recsys.refit import Refits
-from recsys.settings import MAIN, Settings
+from recsys.settings import MAIN, Settings, SettingsError, variable_of
 from recsys.snapshots import StateSnapshots
 from recsys.switches import Control
 from recsys.tracing import Tracer, open_tracer
@@ -41,7 +40,7 @@ from recsys.user_lanes_config import user_lanes_config
 from recsys.vectors import ProductVectors
 from recsys.wanted import live_partitions, mirrors, wanted_topics
 from recsys.warm_up import practise
-from streams import admin, codec, interpreter, permissions, topics, unconnected
+from streams import admin, codec, cpus, interpreter, permissions, topics, unconnected
 from streams.compute import Compute
 from streams.lane_config import LaneConfig
 from streams.tail import Tail
@@ -71,7 +70,7 @@ class Worker:
         self.catalogue = Catalogue(self.items)
         pictures = settings.images
         self.vectors = ProductVectors(self.items, pictures.encoder_id, pictures.same_product_cosine)
-        threads = min(settings.worker.list_threads, os.cpu_count() or 1)
+        threads = min(settings.worker.list_threads, cpus.usable())
         config = replace(pipeline_config(settings), threads=threads)
         self.pipeline = Pipeline(config, self.items, self.catalogue, self.vectors)
         self.pipeline.rules = rules_of(settings)
@@ -398,8 +397,17 @@ async def together(*waits: Coroutine[Any, Any, object]) -> None:
 def run(settings: Settings, roles: Sequence[str]) -> int:
     """Run a worker in this process; the exit code."""
     configure_logging()
+    keep_to(settings)
     interpreter.tune()
     return asyncio.run(main(settings, roles))
+
+
+def keep_to(settings: Settings) -> None:
+    """Run on the CPUs that the settings name. Raises SettingsError."""
+    try:
+        cpus.run_on(settings.worker.cpus)
+    except cpus.CpusError as error:
+        raise SettingsError(f"worker.cpus ({variable_of('worker.cpus')}): {error}") from None
 
 
 def configure_logging() -> None:

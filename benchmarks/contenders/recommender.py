@@ -102,7 +102,9 @@ async def work(given: dict[str, Any]) -> None:
     """Run the worker and measure it."""
     started = time.perf_counter()
     recsys.worker.UserLanes = MeteredLanes
-    worker = Worker(settings_of(given), given["roles"])
+    settings = settings_of(given)
+    recsys.worker.keep_to(settings)
+    worker = Worker(settings, given["roles"])
     await worker.start()
     watch = Watch(worker)
     while not worker.ready:

@@ -93,6 +93,7 @@ def test_lists_and_weights_come_from_variables(monkeypatch):
         ("RECSYS_STATE__USER_TTL_DAYS", "nan", "state.user_ttl_days"),
         ("RECSYS_STATE__USER_TTL_DAYS", "1e308", "state.user_ttl_days (RECSYS_STATE__USER_TTL"),
         ("RECSYS_WORKER__READY_LAG_RECORDS_MAX", "9" * 400, "worker.ready_lag_records_max"),
+        ("RECSYS_WORKER__CPUS", "0,-1", "worker.cpus.1 (RECSYS_WORKER__CPUS)"),
         ("RECSYS_WORKER__WATCHDOG_S", "1e-9", "worker.watchdog_s"),
         ("RECSYS_BROKER", "kafka", "broker (RECSYS_BROKER): 'kafka' is not host:port"),
         ("RECSYS_BROKER", "a:9092,b:99999", "'b:99999' is not host:port"),
