@@ -1,4 +1,4 @@
-"""A process keeps to the CPUs that it is told, all its threads with it, and leaves them to others."""
+"""A process keeps to the CPUs that it is told, all its threads with it, or leaves them."""
 
 import json
 import os
