@@ -6,7 +6,7 @@ event counts: one that is answered by a later event's list waited for that one.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,12 +65,11 @@ def _at_rates(bench: Bench, partitions: int, rates: tuple[int, ...]) -> list[dic
         for rate in rates:
             name = f"{rate:,}/s, {partitions} partitions"
             rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
-    if own:
-        cpus.move(worker.pid, os.sched_getaffinity(0))
-        rate = bench.size(1_000, 50)
-        name = f"{rate:,}/s, {partitions} partitions, anywhere"
-        rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
-    worker.stop()
+            if own and rate == bench.size(1_000, 50):
+                with _anywhere(bench, worker):
+                    name += ", anywhere"
+                    rows.append(_measure(bench, worker, prefix, partitions, rate, seconds, name))
+        worker.stop()
     return rows
 
 
@@ -79,13 +78,30 @@ def _others_elsewhere(bench: Bench) -> Iterator[list[int]]:
     """Gives the CPU that is left to the worker; none where there is only one, or no such thing."""
     there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     own, others = (there[:1], there[1:]) if len(there) > 1 else ([], there)
-    for pid in (os.getpid(), *bench.broker_pids) if own else ():
-        cpus.move(pid, others)
+    _place(bench, others)
     try:
         yield own
     finally:
-        for pid in (os.getpid(), *bench.broker_pids) if own else ():
-            cpus.move(pid, there)
+        _place(bench, there)
+
+
+@contextmanager
+def _anywhere(bench: Bench, worker: workers.WorkerProcess) -> Iterator[None]:
+    """Everybody on all CPUs for a while."""
+    theirs, own = os.sched_getaffinity(0), os.sched_getaffinity(worker.pid)
+    _place(bench, theirs | own)
+    cpus.move(worker.pid, theirs | own)
+    try:
+        yield
+    finally:
+        _place(bench, theirs)
+        cpus.move(worker.pid, own)
+
+
+def _place(bench: Bench, where: Iterable[int]) -> None:
+    """Put the broker, if it was started here, and this process with whom it starts there."""
+    for pid in (os.getpid(), *bench.broker_pids) if where else ():
+        cpus.move(pid, where)
 
 
 def _ask(bench: Bench, prefix: str, partitions: int, seconds: float) -> dict[str, Any]:
