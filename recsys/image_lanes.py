@@ -30,6 +30,7 @@ from streams.no_state import NoState, Stateless
 from streams.topics import DAY_MS
 
 LIST_K = 10
+BATCHES_A_ROUND = 4  # what a photo takes is not known before the first round
 
 
 class ImageLanes(Stateless):
@@ -51,6 +52,11 @@ class ImageLanes(Stateless):
     def inputs(self) -> tuple[str, ...]:
         """What it reads."""
         return (self._input,)
+
+    @property
+    def round_records_max(self) -> int:
+        """How many pictures a round reads, so that the first ones need not wait for hundreds."""
+        return BATCHES_A_ROUND * self._reader.batch_size
 
     async def apply(self, lane: int, state: NoState, chunks: Sequence[Chunk]) -> Outcome:
         """One round: everything that waits, in batches, off the event loop."""

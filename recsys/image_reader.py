@@ -38,14 +38,14 @@ class ImageReader:
         self.classifier = classifier
         self._refused: str | None = None  # the classifier's version that was told of
         self._limits = limits or ImageLimits()
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def read(self, files: Sequence[tuple[bytes, str | None]]) -> list[Picture | BadImage]:
         """Read files (bytes, content type), in their order; a bad one spoils no other."""
         results: list[Picture | BadImage | None] = [None] * len(files)
-        for start in range(0, len(files), self._batch_size):
+        for start in range(0, len(files), self.batch_size):
             decoded = []
-            for at in range(start, min(start + self._batch_size, len(files))):
+            for at in range(start, min(start + self.batch_size, len(files))):
                 data, content_type = files[at]
                 try:
                     decoded.append((at, decode(data, content_type, self._limits)))
@@ -58,6 +58,12 @@ class ImageReader:
             ):
                 results[at] = Picture(vector, classes)
         return [result for result in results if result is not None]
+
+    @property
+    def refused(self) -> str:
+        """Why the classifier's current version is not the one in use; empty where it is."""
+        watched = self.classifier if isinstance(self.classifier, WatchedClassifier) else None
+        return watched.problem if watched else ""
 
     def _classes(self, vectors: NDArray[np.float32]) -> list[list[ClassProbability]]:
         if self.classifier is None:

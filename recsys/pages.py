@@ -40,6 +40,8 @@ def add_pages(app: faust.App, worker: "Worker") -> None:
             "lag_records_max": bound,
             "lanes": lanes,
         }
+        if worker.image_reader is not None:
+            body["classifier_refused"] = worker.image_reader.refused
         return self.json(body, status=200 if fit else 503)
 
     async def metrics(self: Any, request: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -46,6 +46,9 @@ from streams.lane_config import LaneConfig
 from streams.tail import Tail
 from streams.transaction import NOT_ALLOWED
 from streams.worker import GroupConfig, RoleWorker
+
+if TYPE_CHECKING:
+    from recsys.image_reader import ImageReader
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +87,7 @@ class Worker:
         self.tail = Tail(self.connection, self._loaders(), self.compute)
         self.live_partitions = settings.partitions
         self.users: UserLanes | None = None
+        self.image_reader: ImageReader | None = None
         self.workers: list[RoleWorker[Any]] = []
         self.started_at = time.monotonic()
         self.tail_ready = False
@@ -210,8 +214,8 @@ class Worker:
         if "images" in self.roles:
             from recsys.image_lanes import ImageLanes  # it needs Pillow
 
-            reader = image_reader(settings)
-            lanes = partial(ImageLanes, reader, settings.prefix)
+            self.image_reader = image_reader(settings)
+            lanes = partial(ImageLanes, self.image_reader, settings.prefix)
             ahead_ms = settings.events.future_ms_max
             yield "uploads", lanes(uploads=True, future_ms_max=ahead_ms), None
             yield "pictures", lanes(uploads=False), None
@@ -231,7 +235,9 @@ class Worker:
             snapshot_dir=snapshots if state_topic is topics.USER_STATE else None,
             snapshot_interval_s=mine.snapshot_interval_s,
             transaction_timeout_ms=mine.transaction_timeout_ms,
-            round_records_max=mine.chunk_events_max,
+            round_records_max=min(
+                mine.chunk_events_max, getattr(application, "round_records_max", sys.maxsize)
+            ),
             rounds_per_s_max=ITEM_ROUNDS_PER_S if state_topic is topics.ITEM_STATE else 200.0,
             # What keeps no state has nothing to wait for behind the rounds of those that do.
             compute=self.compute if state_topic else Compute(),
@@ -312,7 +318,7 @@ def tracer_of(settings: Settings) -> Tracer:
         raise WorkerFailedError(f"worker.trace_endpoint needs recsys[tracing]: {error}") from error
 
 
-def image_reader(settings: Settings) -> Any:
+def image_reader(settings: Settings) -> "ImageReader":
     """The encoder, loaded where a role needs it. Raises WorkerFailedError."""
     from models import trained  # only this role needs its libraries
     from models.image import ImageLimits

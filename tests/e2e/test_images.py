@@ -116,7 +116,9 @@ def shop(opened_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Ite
         bundles = shop.folder / "data" / "bundles"
         shutil.copytree(SAMPLE.parent / "bundles", bundles)
         roles = ("behaviour", "items", "images")
-        await shop.start(roles, IMAGES__CLASSIFIER="clothing-categories").until_ready()
+        worker = shop.start(roles, IMAGES__CLASSIFIER="clothing-categories")
+        await worker.until_ready()
+        assert worker.health()[1]["classifier_refused"] == ""
         await shop.produce(topics.PRODUCT_IMAGES, map(product_picture, rows[::2]))
         await shop.produce(topics.CATALOGUE, map(entry, rows))
         await shop.produce(topics.PRODUCT_IMAGES, map(product_picture, rows[1::2]))

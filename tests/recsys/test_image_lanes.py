@@ -62,3 +62,8 @@ async def test_how_far_ahead_an_upload_may_say_it_is_follows_the_setting(tmp_pat
     outcome = await lanes.apply(0, lanes.open(0), [Chunk(source, 0, records)])
     counts = {position.topic: len(found) for position, found in outcome.writes.items()}
     assert counts == {"recsys.image-embeddings.v1": 1, "recsys.image-uploads.v1.dlq": 1}
+
+
+def test_a_round_has_no_more_pictures_than_a_few_batches(tmp_path):
+    reader = ImageReader(encoders.load("colour-histogram", tmp_path), batch_size=3)
+    assert ImageLanes(reader, "recsys", uploads=True).round_records_max == 12

@@ -78,12 +78,14 @@ def test_a_version_that_is_refused_is_told_once(colours, tmp_path):
     about = About("classifier", "colour-histogram", colours.id, told)
     bundle.write(tmp_path, "c", about, head.arrays())
     reader = ImageReader(colours, WatchedClassifier("c", tmp_path, colours.id))
+    assert reader.refused == ""
     other = bundle.write(tmp_path, "c", replace(about, trunk_id="t@2"), head.arrays())
     with capture_logs() as logs:
         for _ in range(3):
             assert reader.read(files(1))[0].classes
         bundle.write(tmp_path, "c", replace(about, trunk_id="t@3"), head.arrays())
         reader.read(files(1))
+    assert "t@3" in reader.refused
     assert [each["event"] for each in logs] == ["classifier.refused"] * 2
     assert logs[0]["version"] == other.version
     assert "not of colour-histogram@1" in logs[0]["error"]
