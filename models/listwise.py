@@ -13,6 +13,7 @@ GRADIENT_NORM_MAX = 20.0
 MOMENT_1, MOMENT_2, EPSILON = 0.9, 0.999, 1e-8
 SHORTLIST = 64  # candidates that all networks score
 LEAK = 0.01  # slope of a unit that is off
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # between two states of the random numbers
 
 
 @kernel
@@ -92,25 +93,53 @@ def standardise(features: Any, rate: float, centre: Any, spread: Any) -> None:
 
 
 @kernel
-def draw(seed: int, step: int, count: int, out: Any) -> None:
-    """Numbers below `count` that seed and step settle (SplitMix64, Steele, Lea and Flood 2014)."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    state = (np.uint64(seed) * golden) ^ (np.uint64(step) * np.uint64(0xD1342543DE82EF95))
-    for row in range(out.shape[0]):
-        for at in range(out.shape[1]):
-            state += golden
-            mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            mixed ^= mixed >> np.uint64(31)
-            out[row, at] = int(mixed % np.uint64(count))
+def random_bits(state: Any) -> Any:
+    """64 bits of a state (SplitMix64, Steele, Lea and Flood 2014); add GOLDEN to go on."""
+    mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @kernel
-def gather(buffer: Any, lists: Any, starts: Any, centre: Any, scale: Any, out: Any) -> None:
-    """Lists of the buffer one below the other, in standard units."""
+def state_of(seed: int, step: int) -> Any:
+    """Where the random bits of a step begin."""
+    return (np.uint64(seed) * GOLDEN) ^ (np.uint64(step) * np.uint64(0xD1342543DE82EF95))
+
+
+@kernel
+def draw(seed: int, step: int, count: int, out: Any) -> None:
+    """Numbers below `count` that seed and step settle."""
+    state = state_of(seed, step)
+    for row in range(out.shape[0]):
+        for at in range(out.shape[1]):
+            state += GOLDEN
+            out[row, at] = int(random_bits(state) % np.uint64(count))
+
+
+@kernel
+def sample(
+    buffer: Any, lists: Any, lengths: Any, answers_of: Any, starts: Any, centre: Any, scale: Any,
+    seed: int, step: int, out: Any, stand_for: Any,
+) -> None:  # fmt: skip
+    """Lists of the buffer one below the other, in standard units: some candidates of each.
+
+    Its chosen ones, then as many of the others as there is room for, drawn without replacement;
+    `stand_for` tells the logarithm of how many each of these stands for.
+    """
+    state, order = state_of(seed, step), np.empty(buffer.shape[1], np.int64)
     for at in range(len(lists)):
-        rows = starts[at + 1] - starts[at]
-        normal(buffer[lists[at], :rows], centre, scale, out[starts[at] : starts[at + 1]])
+        length, answers, start = lengths[at], answers_of[at], starts[at]
+        kept = starts[at + 1] - start
+        for row in range(length):
+            order[row] = row
+        for row in range(answers, kept if kept < length else answers):  # Fisher and Yates
+            state += GOLDEN
+            other = row + int(random_bits(state) % np.uint64(length - row))
+            order[row], order[other] = order[other], order[row]
+        stand_for[at] = np.log((length - answers) / max(kept - answers, 1)) if kept < length else 0
+        for row in range(kept):
+            one = buffer[lists[at], order[row] : order[row] + 1]
+            normal(one, centre, scale, out[start + row : start + row + 1])
 
 
 @kernel
@@ -231,12 +260,15 @@ def line_scores(features: Any, centre: Any, scale: Any, line: Any, out: Any) -> 
 
 @kernel
 def backward(
-    x: Any, answers_of: Any, starts: Any, first: Any, first_bias: Any, second: Any,
+    x: Any, answers_of: Any, starts: Any, stand_for: Any, first: Any, first_bias: Any, second: Any,
     second_bias: Any, last: Any, bias: Any, straight: Any, answer_power: float, to_first: Any,
     to_first_bias: Any, to_second: Any, to_second_bias: Any, to_last: Any, to_bias: Any,
     to_straight: Any,
 ) -> None:  # fmt: skip
-    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax."""
+    """Gradient of the mean over lists of -|chosen|^(power - 1) sum_chosen log softmax.
+
+    Each candidate of list i that was not chosen counts for exp(stand_for[i]) of them.
+    """
     one = layer(x, first, first_bias)
     two = layer(one, second, second_bias)
     slope = np.dot(two, last) + np.dot(x, straight) + bias[0]
@@ -245,6 +277,8 @@ def backward(
         start, stop = starts[at], starts[at + 1]
         top, answers, total = np.float32(-np.inf), answers_of[at], np.float32(0.0)
         loud = np.float32(answers**answer_power / lists)
+        for row in range(start + answers, stop):
+            slope[row] += stand_for[at]
         for row in range(start, stop):
             top = max(top, slope[row])
         for row in range(start, stop):

@@ -44,6 +44,31 @@ class NetworksConfig:
     seed: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists to learn from, one below the other, in the networks' units.
+
+    Args:
+        x: candidates' features, shape (rows, d); list i's are x[starts[i] : starts[i + 1]].
+        answers: how many of each list's first candidates were chosen, shape (lists,).
+        starts: where each list begins, and where the last one ends, shape (lists + 1,).
+        stand_for: logarithm of how many candidates each of list i's others stands for, where they
+            are a sample (sampled softmax, Jean et al. 2015); shape (lists,).
+    """
+
+    x: NDArray[np.float32]
+    answers: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stand_for: NDArray[np.float32]
+
+    @classmethod
+    def whole(
+        cls, x: NDArray[np.float32], answers: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> "Lists":
+        """Lists with all of their candidates."""
+        return cls(x, answers, starts, np.zeros(len(answers), np.float32))
+
+
 class Networks:
     """Networks of one shape over d features, a row of parameters each.
 
@@ -51,8 +76,9 @@ class Networks:
 
     >>> networks = Networks(2, NetworksConfig(learning_rate=0.05))
     >>> x, starts = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([0, 2])
-    >>> for steps in range(50):  # the first row was chosen
-    ...     taken = networks.step(0, x, np.array([1]), starts, steps + 1)
+    >>> first_chosen = Lists.whole(x, np.array([1]), starts)
+    >>> for steps in range(50):
+    ...     taken = networks.step(0, first_chosen, steps + 1)
     >>> scores = networks.scores(x, starts, np.zeros(2, np.float32), np.ones(2, np.float32))
     >>> bool(scores[0] > scores[1])
     True
@@ -90,21 +116,13 @@ class Networks:
         )
         return out
 
-    def step(
-        self,
-        number: int,
-        x: NDArray[np.float32],
-        answers: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        steps: int,
-    ) -> bool:
-        """The `steps`-th step, of one network, on the mean loss of lists in its units.
+    def step(self, number: int, lists: Lists, steps: int) -> bool:
+        """The `steps`-th step, of one network, on the mean loss of lists.
 
-        List i is x[starts[i] : starts[i + 1]], its answers[i] chosen ones first. False, and
-        nothing moves, where the step would break the weights.
+        False, and nothing moves, where the step would break the weights.
         """
         return bool(listwise.adamw(
-            self.gradient(number, x, answers, starts), self.params[number], self.moments[number, 0],
+            self.gradient(number, lists), self.params[number], self.moments[number, 0],
             self.moments[number, 1], self.average[number], steps, self._pace(steps),
             self.config.weight_decay, max(AVERAGE, 1.0 / (steps + 1.0)),
         ))  # fmt: skip
@@ -115,18 +133,12 @@ class Networks:
         pace = config.learning_rate_min + spread / (1.0 + steps / config.pace_steps)
         return pace * min(1.0, steps / WARM_STEPS)
 
-    def gradient(
-        self,
-        number: int,
-        x: NDArray[np.float32],
-        answers: NDArray[np.int64],
-        starts: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
+    def gradient(self, number: int, lists: Lists) -> NDArray[np.float32]:
         """Gradient of the mean loss, as one network's parameters; till the next is asked for."""
         layers, out = self.layers[number], self._slopes
         out.flat[:] = 0.0
         listwise.backward(
-            x, answers, starts,
+            lists.x, lists.answers, lists.starts, lists.stand_for,
             layers.first, layers.first_bias, layers.second, layers.second_bias, layers.last,
             layers.bias, layers.straight, self.config.answer_power,
             out.first, out.first_bias, out.second, out.second_bias, out.last, out.bias,

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from models import listwise
 from models.base import Scores
 from models.logit import Logit
-from models.networks import Networks, NetworksConfig
+from models.networks import Lists, Networks, NetworksConfig
 
 LATE_RATE = 0.005  # weight of the newest list in how good each was of late
 ASTRAY = 1.1  # so much better the line must be of late to score alone, once the networks are grown
+JUDGED_EVERY = 4  # once the networks are grown, one of so many lists tells how good each is
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
@@ -32,6 +33,8 @@ class RankerConfig(NetworksConfig):
         replay_steps: steps on earlier lists after each step on new ones.
         replay_lists: lists kept for that.
         list_size_max: candidates of a list that are kept: the chosen, then the first others.
+        list_sample: of these a step looks at the chosen, and at others drawn anew each time, so
+            many in all; at half as many others at least.
         line_lists: after so many lists the networks score alone; till then ever less of the line.
         line_precision: how sure the line is of its weights before any list.
         line_forget: share of how sure it is that each list takes away again.
@@ -42,6 +45,7 @@ class RankerConfig(NetworksConfig):
     replay_steps: int = 2
     replay_lists: int = 4_096
     list_size_max: int = 80
+    list_sample: int = 32
     line_lists: int = 3_000
     line_precision: float = 300.0
     line_forget: float = 1e-4
@@ -129,10 +133,15 @@ class Ranker:
         return out
 
     @property
+    def _young(self) -> bool:
+        """Whether the line still has a say."""
+        return self.lists < self.config.line_lists
+
+    @property
     def loud(self) -> tuple[float, float]:
         """What the scores of the line and of the networks count now."""
         grown = self.lists / self.config.line_lists
-        if grown >= 1.0:
+        if not self._young:
             return (1.0, 0.0) if self.late[1] > ASTRAY * self.late[0] else (0.0, 1.0)
         line, networks = (1.0 - grown) * self.voices.weights
         return float(line), float(networks + grown)
@@ -165,11 +174,14 @@ class Ranker:
         kept = self._features[at]
         count, answers = listwise.keep(features.astype(np.float32, copy=False), mask, kept)
         self._answers[at], self._lengths[at] = answers, count
-        self._learn_voices(kept[:count], answers)
+        judged = self._young or self.lists % JUDGED_EVERY == 0
+        if judged:
+            self._learn_voices(kept[:count], answers)
         rate = max(1.0 / (self.lists + 1.0), FORGET)
         listwise.standardise(kept[:count], rate, self.centre, self.spread)
         self._shift, self._scale = self._units()
-        self._learn_line(kept[:count], answers)
+        if judged:
+            self._learn_line(kept[:count], answers)
         self.counters[1] += 1
         self._pending += 1
         if self._pending >= self.config.batch_lists:
@@ -192,9 +204,10 @@ class Ranker:
         """Compare line and networks on a list that neither has learned; its answers lead it."""
         line = self.line_scores(features)
         networks = self.network_scores(features, np.array([0, len(features)]))
-        rate, first = max(1.0 / (self.lists + 1.0), LATE_RATE), self.sources.start or 0
+        late = LATE_RATE if self._young else LATE_RATE * JUDGED_EVERY
+        rate, first = max(1.0 / (self.lists + 1.0), late), self.sources.start or 0
         listwise.judge(networks, line, features, first, answers, rate, self.late)
-        if self.lists < self.config.line_lists:
+        if self._young:
             both = np.stack([line, networks], axis=1).astype(np.float64)
             self.counters[2] += not self.voices.learn(both, answers, self._loudness(answers))
 
@@ -216,12 +229,22 @@ class Ranker:
         """One step on some lists of the buffer, a row a network."""
         self.counters[0] += 1
         for number, own in enumerate(lists):
-            lengths = self._lengths[own]
-            starts = np.concatenate([[0], np.cumsum(lengths)])
-            x = np.empty((starts[-1], self.n_features), np.float32)
-            listwise.gather(self._features, own, starts, self._shift, self._scale, x)
-            taken = self.networks.step(number, x, self._answers[own], starts, self.steps)
+            taken = self.networks.step(number, self._sample(number, own), self.steps)
             self.counters[2] += not taken
+
+    def _sample(self, number: int, own: NDArray[np.int64]) -> Lists:
+        """Lists of the buffer, some candidates of each, as one network will see them."""
+        lengths, answers, room = self._lengths[own], self._answers[own], self.config.list_sample
+        kept = np.minimum(lengths, np.maximum(answers + room // 2, room))
+        starts = np.concatenate([[0], np.cumsum(kept)])
+        x = np.empty((starts[-1], self.n_features), np.float32)
+        stand_for = np.empty(len(own), np.float32)
+        turn = self.steps * self.config.networks + number
+        listwise.sample(
+            self._features, own, lengths, answers, starts, self._shift, self._scale,
+            self.config.seed, turn, x, stand_for,
+        )  # fmt: skip
+        return Lists(x, answers, starts, stand_for)
 
     def weights_by_feature(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How each feature moves a score, shapes (n_features,): straight, and where all are mean.

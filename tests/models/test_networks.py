@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.networks import Networks, NetworksConfig
+from models.networks import Lists, Networks, NetworksConfig
 
 WIDTH, HIDDEN = 6, 5
 
@@ -16,10 +16,12 @@ def networks():
     return networks
 
 
-def some_lists(count=3, size=10):
-    """Rows of several lists one below the other, how many of each are chosen, where each begins."""
+def some_lists(stand_for=(0, 0, 0), size=10):
+    """Several lists one below the other."""
+    count = len(stand_for)
     x = np.random.default_rng(0).normal(size=(count * size, WIDTH)).astype(np.float32)
-    return x, np.array([1, 2, 1]), np.arange(count + 1) * size
+    starts = np.arange(count + 1) * size
+    return Lists(x, np.array([1, 2, 1]), starts, np.log(np.maximum(stand_for, 1)).astype("f4"))
 
 
 def plain_scores(params, x):
@@ -38,30 +40,34 @@ def plain_scores(params, x):
     return leaky(leaky(x @ w1 + b1) @ w2 + b2) @ w3 + b3 + x @ straight
 
 
-def loss(params, x, answers, starts):
+def loss(params, lists):
     """The mean loss in plain float64."""
-    total, scores = 0.0, plain_scores(params, x)
-    for chosen, start, stop in zip(answers, starts[:-1], starts[1:], strict=True):
+    total, scores, starts = 0.0, plain_scores(params, lists.x.astype(float)), lists.starts
+    for chosen, start, stop, more in zip(
+        lists.answers, starts[:-1], starts[1:], lists.stand_for.astype(float), strict=True
+    ):
         odds = scores[start:stop]
+        odds[chosen:] += more
         loud = chosen ** NetworksConfig().answer_power
         total -= loud * np.mean((odds - np.log(np.exp(odds).sum()))[:chosen])
-    return total / len(answers)
+    return total / len(lists.answers)
 
 
-def test_gradient_equals_finite_differences(networks):
-    x, answers, starts = some_lists()
-    gradient = networks.gradient(0, x, answers, starts)
+@pytest.mark.parametrize("stand_for", [(0, 0, 0), (2.5, 1, 4)])
+def test_gradient_equals_finite_differences(networks, stand_for):
+    lists = some_lists(stand_for)
+    gradient = networks.gradient(0, lists)
     for at in range(len(gradient)):
         sides = []
         for step in (1e-6, -1e-6):
             moved = networks.params[0].astype(np.float64)
             moved[at] += step
-            sides.append(loss(moved, x.astype(np.float64), answers, starts))
+            sides.append(loss(moved, lists))
         assert gradient[at] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-3, abs=1e-5)
 
 
 def test_scores_are_the_mean_of_all_in_units_of_ones_own(networks):
-    x, _, starts = some_lists()
+    x, starts = some_lists().x, some_lists().starts
     shift = np.linspace(-1, 1, WIDTH).astype(np.float32)
     scale = np.linspace(0.5, 2, WIDTH).astype(np.float32)
     networks.average[:] = networks.params
@@ -87,16 +93,14 @@ def test_slopes_are_those_of_the_scores_at_the_mean_candidate(networks):
 
 
 def test_each_network_learns_alone(networks):
-    x, answers, starts = some_lists()
     before = networks.params.copy()
-    assert networks.step(2, x, answers, starts, 1)
+    assert networks.step(2, some_lists(), 1)
     moved = np.any(networks.params != before, axis=1)
     assert moved.tolist() == [False, False, True, False]
 
 
 def test_a_step_that_would_break_the_weights_is_not_taken(networks):
-    x, answers, starts = some_lists()
-    before = networks.params.copy()
-    x[3, 3] = np.nan
-    assert not networks.step(0, x, answers, starts, 1)
+    lists, before = some_lists(), networks.params.copy()
+    lists.x[3, 3] = np.nan
+    assert not networks.step(0, lists, 1)
     np.testing.assert_array_equal(networks.params, before)

@@ -1,5 +1,7 @@
 """The ranker learns from few lists and many, comes back from its bytes, and never says NaN."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,35 @@ def test_few_lists_teach_it_what_a_line_can_tell():
         ranker.learn(rows, chosen)
     assert np.mean(hits) > 0.8
     assert np.argsort(-np.abs(ranker.line.weights))[:2].tolist() == [5, 7]
+
+
+def test_a_step_looks_at_the_chosen_and_at_a_fair_sample_of_the_others():
+    config = replace(SMALL, list_size_max=40, list_sample=10)
+    ranker = Ranker(6, config)
+    rows = np.arange(40, dtype=np.float32)[:, None] * np.ones(6, np.float32)
+    ranker.learn(rows, np.array([3, 17]))
+    seen = np.zeros(40)
+    for steps in range(2_000):
+        ranker.counters[0] = steps
+        lists = ranker._sample(1, np.array([0]))
+        back = lists.x[:, 0] / ranker._scale[0] + ranker._shift[0]
+        found = np.rint(back).astype(int)
+        assert found[:2].tolist() == [3, 17]
+        assert len(set(found)) == 10
+        seen[found] += 1
+    assert np.exp(lists.stand_for[0]) == pytest.approx(38 / 8)
+    others = np.delete(seen, [3, 17])
+    assert others.min() > 330, "2,000 * 8 / 38 is 421, its standard deviation 18"
+    assert others.max() < 510
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(1, 10), (8, 13), (40, 40)])
+def test_lists_with_many_chosen_keep_some_others(chosen, expected):
+    ranker = Ranker(6, replace(SMALL, list_size_max=40, list_sample=10))
+    ranker.learn(next(lists(1, size=60))[0], np.arange(chosen))
+    sampled = ranker._sample(0, np.array([0]))
+    assert sampled.starts.tolist() == [0, expected]
+    assert sampled.answers.tolist() == [chosen]
 
 
 def test_same_seed_same_weights():
