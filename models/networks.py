@@ -61,13 +61,6 @@ class Lists:
     starts: NDArray[np.int64]
     stand_for: NDArray[np.float32]
 
-    @classmethod
-    def whole(
-        cls, x: NDArray[np.float32], answers: NDArray[np.int64], starts: NDArray[np.int64]
-    ) -> "Lists":
-        """Lists with all of their candidates."""
-        return cls(x, answers, starts, np.zeros(len(answers), np.float32))
-
 
 class Networks:
     """Networks of one shape over d features, a row of parameters each.
@@ -76,7 +69,7 @@ class Networks:
 
     >>> networks = Networks(2, NetworksConfig(learning_rate=0.05))
     >>> x, starts = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([0, 2])
-    >>> first_chosen = Lists.whole(x, np.array([1]), starts)
+    >>> first_chosen = Lists(x, np.array([1]), starts, np.zeros(1, np.float32))
     >>> for steps in range(50):
     ...     taken = networks.step(0, first_chosen, steps + 1)
     >>> scores = networks.scores(x, starts, np.zeros(2, np.float32), np.ones(2, np.float32))

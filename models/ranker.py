@@ -20,7 +20,7 @@ from models.networks import Lists, Networks, NetworksConfig
 
 LATE_RATE = 0.005  # weight of the newest list in how good each was of late
 ASTRAY = 1.1  # so much better the line must be of late to score alone, once the networks are grown
-JUDGED_EVERY = 4  # once the networks are grown, one of so many lists tells how good each is
+JUDGED_EVERY = 4  # once the networks are grown, one of so many lists judges both, teaches the line
 FORGET = 1e-4  # how fast means and variances of features follow, once enough lists are seen
 
 
